@@ -1,0 +1,41 @@
+"""Image fusion models with trained weights, one interface for all of them.
+
+    import fusionzoo
+
+    model = fusionzoo.load("didfuse")
+    fused = model.fuse("ir.png", "vi.png")
+
+Importing this package is quick: torch, lightning, kornia and timm load with the first model.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fusionzoo._version import __version__
+
+if TYPE_CHECKING:
+    from fusionzoo.zoo import create_model, list_models, load
+
+__all__ = ["__version__", "create_model", "list_models", "load"]
+
+# Public name -> module that defines it; imported on first use (PEP 562).
+_HOMES = {
+    "create_model": "fusionzoo.zoo",
+    "list_models": "fusionzoo.zoo",
+    "load": "fusionzoo.zoo",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
