@@ -1,0 +1,140 @@
+"""DIDFuse's fusion layer: how features of the two sources become one (section III-D, eqs 6–17)."""
+
+from __future__ import annotations
+
+import torch
+from kornia.filters import box_blur, guided_blur
+from torch import Tensor, nn
+
+RULES = ("sum", "average", "l1", "saliency")
+CHANNEL_ATTENTION = ("none", "absolute", "signed")
+
+_EPS = 1e-6
+_LEVELS = 256  # eq. 9 sums over grey levels 0 … 255
+
+
+class FusionLayer(nn.Module):
+    """Merge infrared and visible features ``(B, C, H, W)`` into one map of that shape.
+
+    The same layer serves base, detail and skip features. Without channel attention the result is
+    the spatial rule's; with it, the mean of the spatial and the channel result (eq. 17).
+
+    Args:
+        rule: ``sum`` (the conference version), ``average`` (eq. 13), ``l1`` (eqs 7–8) or
+            ``saliency`` (eqs 9–12).
+        channel_attention: ``none``; ``signed`` pools the features as they are (eq. 14), whose
+            weights can leave [0, 1] where the pooled values cancel; ``absolute`` pools magnitudes,
+            the stable reading.
+        gamma: the infrared weight of ``average``; the visible one is ``1 - gamma`` (eq. 13: 0.5).
+        guided_size: side of the guided filter's window in pixels (eq. 11; the paper leaves it open).
+        guided_eps: regularisation of that filter for guidance in [0, 1] (left open likewise).
+    """
+
+    def __init__(
+        self,
+        rule: str = "sum",
+        channel_attention: str = "none",
+        gamma: float = 0.5,
+        guided_size: int = 11,
+        guided_eps: float = 1e-2,
+    ):
+        super().__init__()
+        if rule not in RULES:
+            raise ValueError(f"rule must be one of {RULES}, not {rule!r}")
+        if channel_attention not in CHANNEL_ATTENTION:
+            raise ValueError(
+                f"channel_attention must be one of {CHANNEL_ATTENTION}, not {channel_attention!r}"
+            )
+        if not 0.0 <= gamma <= 1.0:
+            raise ValueError(f"gamma must lie in [0, 1], not {gamma}")
+        self.rule = rule
+        self.channel_attention = channel_attention
+        self.gamma = gamma
+        self.guided_size = guided_size
+        self.guided_eps = guided_eps
+
+    def extra_repr(self) -> str:
+        return f"rule={self.rule!r}, channel_attention={self.channel_attention!r}"
+
+    def forward(self, ir: Tensor, vi: Tensor, groups: int = 1) -> Tensor:
+        """Fuse features; ``groups`` counts feature kinds stacked along the channels.
+
+        Base and detail may be handed over side by side (``groups=2``): what pools over channels
+        (``l1``) keeps to its own group.
+        """
+        spatial = self._spatial(ir, vi, groups)
+        if self.channel_attention == "none":
+            return spatial
+        return 0.5 * (spatial + self._channel(ir, vi))
+
+    def _spatial(self, ir: Tensor, vi: Tensor, groups: int) -> Tensor:
+        if self.rule == "sum":
+            return ir + vi
+        if self.rule == "average":
+            return torch.lerp(vi, ir, self.gamma)
+        weight = l1_weight(ir, vi, groups) if self.rule == "l1" else self._saliency_weight(ir, vi)
+        return vi + weight * (ir - vi)
+
+    def _saliency_weight(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Infrared weight in [0, 1], one map a channel (eqs 9–11)."""
+        low = torch.minimum(ir.amin((2, 3), True), vi.amin((2, 3), True))
+        span = torch.maximum(ir.amax((2, 3), True), vi.amax((2, 3), True)) - low
+        scale = 1.0 / span.clamp_min(_EPS)
+        ir, vi = (ir - low) * scale, (vi - low) * scale
+        salient_ir, salient_vi = histogram_contrast(ir), histogram_contrast(vi)
+        raw = (salient_ir + _EPS) / (salient_ir + salient_vi + 2 * _EPS)
+        # Blurring with reflected borders needs an image larger than half the window.
+        size = min(self.guided_size, 2 * min(ir.shape[-2:]) - 1)
+        smooth_ir = _guided(ir, raw, size, self.guided_eps)
+        smooth_vi = _guided(vi, 1.0 - raw, size, self.guided_eps)
+        return smooth_ir / (smooth_ir + smooth_vi)
+
+    def _channel(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Channel-weighted mean (eqs 14–16)."""
+        if self.channel_attention == "absolute":
+            pooled_ir, pooled_vi = ir.abs().mean((2, 3), True), vi.abs().mean((2, 3), True)
+        else:
+            pooled_ir, pooled_vi = ir.mean((2, 3), True), vi.mean((2, 3), True)
+        total = pooled_ir + pooled_vi
+        # Signed pooling can cancel; only the division by exactly nothing is kept away.
+        total = torch.where(total.abs() < _EPS, torch.copysign(total.new_tensor(_EPS), total), total)
+        return vi + (pooled_ir / total) * (ir - vi)
+
+
+def l1_weight(ir: Tensor, vi: Tensor, groups: int = 1) -> Tensor:
+    """Infrared weight from the L1 activity of features ``(B, C, H, W)``, in [0, 1] (eq. 7)."""
+    activity = [box_blur(_group_norm1(x, groups), 3, "reflect") for x in (ir, vi)]
+    weight = (activity[0] + _EPS) / (activity[0] + activity[1] + 2 * _EPS)
+    return weight.repeat_interleave(ir.shape[1] // groups, dim=1)
+
+
+def _group_norm1(x: Tensor, groups: int) -> Tensor:
+    return x.abs().unflatten(1, (groups, -1)).sum(2)
+
+
+def histogram_contrast(x: Tensor) -> Tensor:
+    """Mean distance of each value to all values of its channel, in grey levels (eq. 9).
+
+    ``x``: ``(B, C, H, W)`` in [0, 1], quantised to 256 levels; the result has that shape and lies
+    in [0, 255]. The histogram is relative, so that the image's size does not matter.
+    """
+    maps = x.shape[0] * x.shape[1]
+    levels = (x * (_LEVELS - 1)).round_().long().clamp_(0, _LEVELS - 1).reshape(maps, -1)
+    offsets = torch.arange(maps, device=x.device).unsqueeze(1) * _LEVELS
+    counts = torch.bincount((levels + offsets).flatten(), minlength=maps * _LEVELS)
+    histogram = counts.view(maps, _LEVELS).to(x.dtype) / levels.shape[1]
+    grey = torch.arange(_LEVELS, device=x.device, dtype=x.dtype)
+    contrast = histogram @ (grey[:, None] - grey[None, :]).abs()
+    return contrast.gather(1, levels).view(x.shape)
+
+
+def _guided(guidance: Tensor, weight: Tensor, size: int, eps: float) -> Tensor:
+    """Channel-wise guided filter; kornia's, with channels moved to the batch."""
+    shape = guidance.shape
+    flat = (-1, 1, *shape[-2:])
+    out = guided_blur(guidance.reshape(flat), weight.reshape(flat), size, eps)
+    # The filter is a local linear model and may overshoot; weights stay weights.
+    return out.view(shape).clamp(_EPS, 1.0)
+
+
+__all__ = ["CHANNEL_ATTENTION", "RULES", "FusionLayer", "histogram_contrast", "l1_weight"]

@@ -1,0 +1,344 @@
+"""FusionModule: the contract that every paper's model keeps."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from fusionzoo.inference import fuse_images
+
+if TYPE_CHECKING:
+    from fusionzoo.metrics import FusionMetrics
+
+CHECKPOINT_FORMAT = 1
+
+
+class FusionModule(lightning.LightningModule):
+    """A paper's network with its training schedule, losses and options.
+
+    A subclass sets ``name``, calls ``super().__init__(network)`` and implements
+    ``training_step`` and ``configure_optimizers``. Optimization is manual, since the papers'
+    schedules are: :meth:`descend` makes one step, :meth:`on_train_epoch_end` steps the learning
+    rate schedulers once an epoch.
+
+    Args:
+        network: takes and gives ``(B, 1, H, W)`` in its own ``value_range``; its class declares
+            ``value_range``, ``size_multiple`` and ``min_size``, and may offer ``for_inference()``,
+            an equivalent faster network for eval mode.
+    """
+
+    name: ClassVar[str]
+    #: What goes where in ``fuse(first, second)``; the second one's colour is kept.
+    modalities: ClassVar[tuple[str, str]] = ("infrared", "visible")
+    #: Logged at validation, by the definitions of the ``zoo`` protocol.
+    validation_metrics: ClassVar[tuple[str, ...]] = ("EN", "SD", "SF", "Qabf", "SSIM")
+    #: Metric protocol of ``fusionzoo test``.
+    test_protocol: ClassVar[str] = "cddfuse"
+    #: How many validation pairs the TensorBoard grid shows: always the first ones.
+    grid_pairs: ClassVar[int] = 4
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.automatic_optimization = False
+        self.network = network
+        self._grid_rows: list[Tensor] = []
+        self._metrics: FusionMetrics | None = None
+
+    # -- use ---------------------------------------------------------------------------------
+
+    def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """The bare network on ``(B, 1, H, W)`` tensors in its own ``value_range``.
+
+        No padding, colour or range handling; :meth:`fuse` is what users want.
+        """
+        return self.network(ir, vi)
+
+    def fuse(
+        self,
+        ir: Any,
+        vi: Any,
+        *,
+        color: bool = True,
+        ir_range: tuple[float, float] | None = None,
+        vi_range: tuple[float, float] | None = None,
+        resize: str | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+        batch_size: int = 1,
+        grad: bool = False,
+    ) -> Any:
+        """Fuse an infrared image (or a list of them) with its visible partner.
+
+        Takes a path, PIL image, numpy array ``(H, W)`` / ``(H, W, 1|3|4)``, torch tensor
+        ``(H, W)`` / ``(C, H, W)`` / ``(B, C, H, W)``, or lists of these (a batch of differing
+        sizes). What comes back is of the kind, size and bit depth that came in as ``vi``; a path
+        gives a PIL image. :func:`fusionzoo.inference.fuse_images` states the whole contract for
+        kinds, value ranges, colour and errors.
+
+        The result does not depend on training mode, and the call leaves no trace: training flag,
+        grad mode, random state and default dtype are as before. Threads may share a model.
+
+        Args:
+            ir: the first modality (infrared), same height and width as ``vi``.
+            vi: the second modality (visible); a colour image is fused in luma and keeps its colour.
+            color: ``False`` gives a grey result for a colour ``vi``.
+            ir_range: ``(lo, hi)`` values of ``ir`` that map to [0, 1]; by default the full range
+                of 8-bit images and the 0.5–99.5 percentiles of 16-bit and radiance data.
+            vi_range: the same for ``vi``.
+            resize: ``"ir"`` or ``"vi"`` scales that image to the other's size; by default differing
+                sizes are refused.
+            device: where to compute; the model's own device by default. The result comes back to
+                where ``vi`` was.
+            dtype: of the network's arithmetic, e.g. ``torch.bfloat16``.
+            batch_size: images of one size that go through the network together.
+            grad: keep the autograd graph, for float tensors.
+
+        Raises:
+            ValueError, TypeError, FileNotFoundError: naming the argument, the problem and the
+                remedy.
+        """
+        target = self.device if device is None else torch.device(device)
+        network = self._network_for(target, dtype, grad)
+        declared = type(self.network)
+        return fuse_images(
+            network,
+            ir,
+            vi,
+            color=color,
+            ir_range=ir_range,
+            vi_range=vi_range,
+            resize=resize,
+            device=target,
+            dtype=dtype,
+            batch_size=batch_size,
+            size_multiple=declared.size_multiple,
+            min_size=declared.min_size,
+            value_range=declared.value_range,
+            grad=grad,
+        )
+
+    def _network_for(self, device: torch.device, dtype: torch.dtype, grad: bool) -> nn.Module:
+        """The network in eval mode on a device, without touching this module's own state."""
+        view = _eval_view(self.network)
+        if grad:
+            # Gradients must reach the parameters themselves: no folding, no copies but moves.
+            here = next(self.network.parameters())
+            if here.device != device or here.dtype != dtype:
+                raise ValueError(
+                    f"grad=True runs on the model as it is ({here.device}, {here.dtype}); "
+                    f"move it there first with model.to({str(device)!r}, {dtype})"
+                )
+            return view
+        return _inference_copies.get(self.network, view, device, dtype)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword options this model was made with, as plain values."""
+        known = inspect.signature(type(self).__init__).parameters
+        return {key: _plain(value) for key, value in self.hparams.items() if key in known}
+
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: torch.dtype | None = None, card: str | None = None
+    ) -> Path:
+        """Write ``config.json``, ``model.safetensors`` and the card ``README.md`` to a folder.
+
+        ``fusionzoo.load(folder)`` reads it back. ``dtype`` (e.g. ``torch.float16``) is that of
+        storage only; ``card`` replaces the generic card's text.
+        """
+        from fusionzoo.weights import make_config, write_pretrained
+
+        config = make_config(self.name, self.options)
+        return write_pretrained(folder, config, self.network.state_dict(), card, dtype=dtype)
+
+    # -- training ----------------------------------------------------------------------------
+
+    def descend(
+        self,
+        loss: Tensor,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float | None = None,
+    ) -> None:
+        """One optimizer step on ``loss``; gradients are clipped to ``clip_norm`` if given.
+
+        ``optimizer`` must come from ``self.optimizers()``: Lightning counts steps and writes
+        checkpoints through it. Manual optimization refuses the Trainer's own clipping.
+        """
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if clip_norm is not None:
+            self.clip_gradients(
+                optimizer, gradient_clip_val=clip_norm, gradient_clip_algorithm="norm"
+            )
+        optimizer.step()
+
+    def log_losses(self, terms: Mapping[str, Tensor]) -> None:
+        """Log every loss term under its name, as ``train/<term>``, per step and epoch mean."""
+        size = self.trainer.train_dataloader.batch_size if self.trainer.train_dataloader else None
+        self.log_dict(
+            {f"train/{key}": value.detach() for key, value in terms.items()},
+            prog_bar=len(terms) < 8,
+            on_step=True,
+            on_epoch=True,
+            batch_size=size,
+        )
+
+    def on_train_epoch_end(self) -> None:
+        """Log each optimizer's learning rate and step its scheduler: manual mode does neither."""
+        for index, optimizer in enumerate(_as_list(self.optimizers())):
+            rate = optimizer.param_groups[0]["lr"]
+            self.log(f"lr/{index}", rate, prog_bar=False, batch_size=1)
+        for scheduler in _as_list(self.lr_schedulers()):
+            scheduler.step()
+
+    # -- evaluation --------------------------------------------------------------------------
+
+    def on_validation_start(self) -> None:
+        self._start_metrics("zoo", self.validation_metrics)
+
+    def on_test_start(self) -> None:
+        self._start_metrics(self.test_protocol, None)
+
+    def _start_metrics(self, protocol: str, names: tuple[str, ...] | None) -> None:
+        # Made here, not in the constructor: whoever only fuses need not load torchmetrics.
+        from fusionzoo.metrics import FusionMetrics
+
+        self._metrics = FusionMetrics(protocol, names).to(self.device)
+
+    def _log_metrics(self, stage: str) -> None:
+        values = self._metrics.compute()
+        self.log_dict({f"{stage}/{key}": value for key, value in values.items()})
+        self._metrics = None
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        fused = self._fuse_batch(batch)
+        self._metrics.update(fused, batch["ir"], batch["vi"])
+        if len(self._grid_rows) < self.grid_pairs:
+            row = torch.cat([batch["ir"][0], batch["vi"][0], fused[0]], -1)
+            self._grid_rows.append(row.float().cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+        self._show_grid()
+
+    def _show_grid(self) -> None:
+        rows, self._grid_rows = self._grid_rows, []
+        writer = getattr(self.logger, "experiment", None)
+        if not rows or not hasattr(writer, "add_image"):
+            return
+        width = min(row.shape[-1] for row in rows)
+        scaled = [
+            nn.functional.interpolate(
+                row[None], scale_factor=width / row.shape[-1], mode="bilinear", antialias=True
+            )[0, :, :, :width]
+            for row in rows
+        ]
+        narrow = min(row.shape[-1] for row in scaled)
+        grid = torch.cat([row[..., :narrow] for row in scaled], -2)
+        writer.add_image("val/ir_vi_fused", grid.clamp(0, 1), self.current_epoch)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        # Published tables are made from saved 8-bit images.
+        fused = (self._fuse_batch(batch) * 255).round() / 255
+        self._metrics.update(fused, batch["ir"], batch["vi"])
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Fuse a batch: ``{"name": list of str, "fused": (B, 1 or 3, H, W) in [0, 1]}``.
+
+        Three channels come out where the batch holds ``cbcr``.
+        """
+        fused = self._fuse_batch(batch)
+        if "cbcr" in batch:
+            from fusionzoo.inference import ycbcr_to_rgb
+
+            fused = ycbcr_to_rgb(torch.cat([fused, batch["cbcr"]], 1)).clamp(0, 1)
+        return {"name": batch["name"], "fused": fused}
+
+    def _fuse_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        return self.fuse(batch["ir"], batch["vi"], ir_range=(0, 1), vi_range=(0, 1))
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say whose checkpoint this is, and keep the random state: resuming is exact."""
+        checkpoint["fusionzoo"] = {
+            "format": CHECKPOINT_FORMAT,
+            "model": self.name,
+            "options": self.options,
+        }
+        checkpoint["rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "rng_state" in checkpoint:
+            torch.set_rng_state(checkpoint["rng_state"].cpu())
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _eval_view(module: nn.Module) -> nn.Module:
+    """The same module in eval mode: parameters are shared, the original's flags untouched."""
+    view = copy.copy(module)
+    view.__dict__ = dict(module.__dict__)
+    view.__dict__["training"] = False
+    view.__dict__["_modules"] = {
+        name: None if child is None else _eval_view(child)
+        for name, child in module._modules.items()
+    }
+    return view
+
+
+class _InferenceCopies:
+    """Networks made ready for inference (folded, moved, cast), kept until their weights change.
+
+    They live beside the modules, not in them, so that nothing of this enters a state dict, a
+    pickle or a copy of the model.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._copies: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
+
+    def get(
+        self, network: nn.Module, view: nn.Module, device: torch.device, dtype: torch.dtype
+    ) -> nn.Module:
+        state = [*network.parameters(), *network.buffers()]
+        stamp = tuple((tensor.data_ptr(), tensor._version) for tensor in state)
+        with self._lock:
+            made = self._copies.get(network)
+            if made is None or made["stamp"] != stamp:
+                made = self._copies[network] = {"stamp": stamp}
+            key = (device, dtype)
+            if key not in made:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    made[key] = _ready(view, device, dtype)
+            return made[key]
+
+
+def _ready(view: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    network = copy.deepcopy(view)
+    if hasattr(network, "for_inference"):
+        network = network.for_inference()
+    return network.eval().requires_grad_(False).to(device=device, dtype=dtype)
+
+
+_inference_copies = _InferenceCopies()
