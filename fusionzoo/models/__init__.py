@@ -6,15 +6,40 @@ reading this file tells what exists, and importing it imports no network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusionzoo.module import FusionModule
 
-__all__ = ["MODELS", "ModelEntry", "build_table"]
+__all__ = ["MODELS", "Importer", "ModelEntry", "build_table"]
+
+
+@dataclass(frozen=True)
+class Importer:
+    """How weights that a paper's authors released become weights of this package.
+
+    Attributes:
+        path: the reader as ``"package.module:function"``; it takes one path for each of ``files``
+            and returns the network's state.
+        files: what each file is, in the order in which they are given.
+        options: model options that the released weights go with.
+        source: where the authors publish the files.
+        licence: under what terms they do.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    source: str
+    licence: str
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def function(self) -> Callable[..., dict[str, Any]]:
+        """Import and return the reader."""
+        return _resolve(self.path)
 
 
 @dataclass(frozen=True)
@@ -25,11 +50,11 @@ class ModelEntry:
         name: what users call the model; lower case, no dot (a dot separates name and tag).
         path: the class as ``"package.module:Class"``.
         title: the paper's title.
-        paper: the paper's address or identifier.
-        year: the year the implemented version of the paper appeared.
+        paper: the paper's address.
+        year: the year of that publication.
         modalities: what the two inputs of ``fuse`` are, in order.
         tasks: what the model is meant for.
-        importer: ``"package.module:function"`` that reads weights released by the authors, if any.
+        importer: how to read weights that the authors released, if they did.
     """
 
     name: str
@@ -39,15 +64,15 @@ class ModelEntry:
     year: int
     modalities: tuple[str, str] = ("infrared", "visible")
     tasks: tuple[str, ...] = ("infrared-visible",)
-    importer: str | None = None
+    importer: Importer | None = None
 
     def model_class(self) -> type[FusionModule]:
         """Import and return the model's class (this is where torch gets loaded)."""
         return _resolve(self.path)
 
 
-def build_table(entries: Iterable[ModelEntry]) -> dict[str, ModelEntry]:
-    """Index entries by name.
+def build_table(entries: Iterable[ModelEntry]) -> Mapping[str, ModelEntry]:
+    """Index entries by name, read-only.
 
     Raises:
         ValueError: a name is taken twice, or has a form that ``load`` could not tell from a tag.
@@ -64,15 +89,15 @@ def build_table(entries: Iterable[ModelEntry]) -> dict[str, ModelEntry]:
                 "rename one of them"
             )
         table[entry.name] = entry
-    return table
+    return MappingProxyType(table)
 
 
-def _resolve(path: str):
+def _resolve(path: str) -> Any:
     module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)
 
 
-MODELS: dict[str, ModelEntry] = build_table(
+MODELS: Mapping[str, ModelEntry] = build_table(
     (
         ModelEntry(
             name="didfuse",
@@ -80,7 +105,13 @@ MODELS: dict[str, ModelEntry] = build_table(
             title="DIDFuse: Deep Image Decomposition for Infrared and Visible Image Fusion",
             paper="https://www.ijcai.org/proceedings/2020/135",
             year=2020,
-            importer="fusionzoo.models.didfuse.importer:import_didfuse",
+            importer=Importer(
+                path="fusionzoo.models.didfuse.importer:import_didfuse",
+                files=("encoder", "decoder"),
+                source="https://github.com/Zhaozixiang1228/IVIF-DIDFuse",
+                licence="none published by the authors",
+                options=MappingProxyType({"rule": "sum"}),
+            ),
         ),
     )
 )
