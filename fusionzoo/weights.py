@@ -56,6 +56,7 @@ NETWORK_PREFIX = "network."  # where the network sits in a FusionModule
 
 _PACKAGE = Path(__file__).resolve().parent
 _TABLE = _PACKAGE / "weights.json"
+_CHECKOUT = _PACKAGE.parent / "checkpoints"
 # What batch norm keeps beside its parameters; a file does not tell the two apart.
 _NOT_PARAMETERS = ("running_mean", "running_var", "num_batches_tracked")
 _KEYS_SHOWN = 8
@@ -110,7 +111,9 @@ def weights_table(path: str | Path | None = None) -> Mapping[str, WeightsCfg]:
         try:
             table[key] = WeightsCfg(**facts)
         except TypeError as error:
-            raise ValueError(f"{path}: entry {key!r} is not of the expected form: {error}") from None
+            raise ValueError(
+                f"{path}: entry {key!r} is not of the expected form: {error}"
+            ) from None
     return MappingProxyType(table)
 
 
@@ -144,7 +147,7 @@ def update_weights_table(
             raise ValueError(f"{name!r} {why}; give any of {', '.join(sorted(known - measured))}")
 
     if folder is None:
-        folder = checkpoint_folders()[-1] / key if checkpoint_folders() else Path(key)
+        folder = _CHECKOUT / key
     file = Path(folder) / WEIGHTS_NAME
     state, _ = read_safetensors(file)
 
@@ -181,7 +184,7 @@ def checkpoint_folders() -> list[Path]:
     folders.append(_PACKAGE / "checkpoints")
     # In site-packages the folder beside the package is anybody's.
     if (_PACKAGE.parent / "pyproject.toml").is_file():
-        folders.append(_PACKAGE.parent / "checkpoints")
+        folders.append(_CHECKOUT)
     return [folder for folder in folders if folder.is_dir()]
 
 
@@ -372,7 +375,7 @@ def write_pretrained(
     folder: str | Path,
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
-    card: str,
+    card: str | None = None,
     *,
     dtype: torch.dtype | None = None,
 ) -> Path:
@@ -386,7 +389,7 @@ def write_pretrained(
         folder: is made if need be; the three files in it are replaced.
         config: as from ``make_config``.
         state: the network's state; tensors may share memory and lie on any device.
-        card: text of the model card.
+        card: text of the model card; that of :func:`basic_card` if not given.
         dtype: what floating-point tensors are stored as, ``torch.float32`` (default) or
             ``torch.float16``; integers stay what they are.
 
@@ -419,7 +422,7 @@ def write_pretrained(
             {name: _stored(name, tensor, dtype) for name, tensor in state.items()},
             metadata={"format": "pt"},
         ),
-        CARD_NAME: card.encode(),
+        CARD_NAME: (basic_card(config) if card is None else card).encode(),
         CONFIG_NAME: config_text.encode(),
     }
 
@@ -487,7 +490,9 @@ def basic_card(
     ]
     if config["options"]:
         lines += ["| option | value |", "|---|---|"]
-        lines += [f"| `{key}` | `{json.dumps(value)}` |" for key, value in config["options"].items()]
+        lines += [
+            f"| `{key}` | `{json.dumps(value)}` |" for key, value in config["options"].items()
+        ]
         lines.append("")
     lines += [f"Written by fusionzoo {config['fusionzoo_version']}.", ""]
     return "\n".join(lines)
@@ -592,7 +597,9 @@ def _main() -> None:
     )
     parser.add_argument("key", metavar="KEY", help="model or model.tag")
     parser.add_argument("--folder", type=Path, help="default: checkpoints/KEY")
-    facts = [f for f in fields(WeightsCfg) if f.name not in ("file", "sha256", "size", "parameters")]
+    facts = [
+        f for f in fields(WeightsCfg) if f.name not in ("file", "sha256", "size", "parameters")
+    ]
     for fact in facts:
         option = "--" + fact.name.replace("_", "-")
         parser.add_argument(option, default=argparse.SUPPRESS, help="default: as it is now")
