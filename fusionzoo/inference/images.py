@@ -89,7 +89,7 @@ def plain(image: Image.Image) -> Image.Image:
 
 
 def array_to_pil(array: np.ndarray) -> Image.Image:
-    """A PIL image of a uint8 ``(H, W)`` / ``(H, W, 2|3|4)`` or uint16, int32, float32 ``(H, W)``."""
+    """A PIL image of uint8 ``(H, W)`` / ``(H, W, 2|3|4)`` or uint16, int32, float32 ``(H, W)``."""
     if array.dtype == np.uint16:
         # Not every Pillow makes I;16 of a uint16 array by itself.
         height, width = array.shape

@@ -47,14 +47,19 @@ def to_unit(stack: Tensor, limits: Limits | None, name: str) -> tuple[Tensor, li
     """
     exact = stack.dtype in (torch.int32, torch.float64) and stack.device.type != "mps"
     values = stack.to(torch.float64 if exact else torch.float32)
-    found = _find_limits(stack, values.detach(), name)
-    every = found if limits is None else [limits] * len(stack)
+    extremes = None
+    if stack.dtype.is_floating_point:
+        extremes = _finite_extremes(values.detach(), name)
+    if limits is not None:
+        every = [limits] * len(stack)
+    elif stack.dtype == torch.uint8:
+        return values / 255, [(0.0, 255.0)] * len(stack)
+    else:
+        every = _find_limits(values.detach(), extremes)
     if all(one == (0.0, 1.0) for one in every):
         return values.clamp(0, 1), every
     low, span = _low_and_span(every, values)
     unit = (values if _is_zero(low) else values - low) / span
-    if limits is None and stack.dtype == torch.uint8:
-        return unit, every
     return unit.clamp(0, 1), every
 
 
@@ -71,22 +76,27 @@ def from_unit(unit: Tensor, limits: list[Limits], dtype: torch.dtype) -> Tensor:
     return values.to(dtype)
 
 
-def _find_limits(stack: Tensor, values: Tensor, name: str) -> list[Limits]:
-    if stack.dtype == torch.uint8:
-        return [(0.0, 255.0)] * len(stack)
-    if not stack.dtype.is_floating_point:
+def _finite_extremes(values: Tensor, name: str) -> list[Limits]:
+    """Least and greatest value of each image; both are NaN where one value is."""
+    low, high = values.amin((1, 2, 3)), values.amax((1, 2, 3))
+    extremes = [(low, high) for low, high in torch.stack([low, high], 1).tolist()]
+    if not all(math.isfinite(value) for pair in extremes for value in pair):
+        raise ValueError(
+            f"{name} contains NaN or infinite values; replace them first "
+            "(e.g. with torch.nan_to_num or numpy.nan_to_num)"
+        )
+    return extremes
+
+
+def _find_limits(values: Tensor, extremes: list[Limits] | None) -> list[Limits]:
+    if extremes is None:
         return [_percentile_limits(image) for image in values]
-    lows, highs = (side.tolist() for side in torch.aminmax(values.flatten(1), dim=1))
-    limits = []
-    for image, low, high in zip(values, lows, highs, strict=True):
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(
-                f"{name} contains NaN or infinite values; replace them first "
-                "(e.g. with torch.nan_to_num or numpy.nan_to_num)"
-            )
-        is_unit = low >= -UNIT_TOLERANCE and high <= 1 + UNIT_TOLERANCE
-        limits.append((0.0, 1.0) if is_unit else _percentile_limits(image))
-    return limits
+    return [
+        (0.0, 1.0)
+        if low >= -UNIT_TOLERANCE and high <= 1 + UNIT_TOLERANCE
+        else _percentile_limits(image)
+        for image, (low, high) in zip(values, extremes, strict=True)
+    ]
 
 
 def _percentile_limits(image: Tensor) -> Limits:

@@ -27,12 +27,14 @@ class Source:
         colors: raw values ``(B, 1 or 3, H, W)`` in the argument's own dtype, on its own device.
         alpha: raw values ``(B, 1, H, W)``, or None.
         give_back: makes the argument's kind of image of raw values ``(B, C, H, W)``.
+        float_tensor: the argument is one, so gradients can pass.
     """
 
     name: str
     colors: Tensor
     alpha: Tensor | None
     give_back: Callable[[Tensor], Any]
+    float_tensor: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,7 +102,8 @@ def _from_array(array: np.ndarray, name: str) -> Source:
             f"{name} has shape {array.shape}; an array is (H, W) or (H, W, 1|3|4){hint}, "
             "a batch is a list of arrays"
         )
-    planes = _planes(array.astype(native, copy=False).reshape(*array.shape[:2], -1))
+    pixels = np.asarray(array).astype(native, copy=False)
+    planes = _planes(pixels if ndim == 3 else pixels[..., None])
 
     def give_back(stack: Tensor) -> np.ndarray:
         pixels = _pixels(stack)
@@ -127,7 +130,7 @@ def _from_tensor(tensor: Tensor, name: str) -> Source:
         stack = stack.to(device)
         return stack if ndim == 4 else stack[0] if ndim == 3 else stack[0, 0]
 
-    return Source(name, *_split_alpha(stack, name), give_back)
+    return Source(name, *_split_alpha(stack, name), give_back, tensor.is_floating_point())
 
 
 def _check_dtype(dtype: str, known: list[str], name: str) -> None:

@@ -1,0 +1,292 @@
+"""The engine of `model.fuse`: any pair of images through a network and back to its own kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusionzoo.inference.color import to_grey
+from fusionzoo.inference.geometry import pad_to, scale_like, scale_to
+from fusionzoo.inference.ranges import Limits, check_range, from_unit, to_unit
+from fusionzoo.inference.sources import Source, open_source
+
+Run = Callable[[Tensor, Tensor], Tensor]
+
+
+def fuse_images(
+    run: Run,
+    ir: Any,
+    vi: Any,
+    *,
+    color: bool = True,
+    ir_range: tuple[float, float] | None = None,
+    vi_range: tuple[float, float] | None = None,
+    resize: str | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    batch_size: int = 1,
+    size_multiple: int = 1,
+    min_size: int = 1,
+    value_range: tuple[float, float] = (0.0, 1.0),
+    grad: bool = False,
+) -> Any:
+    """Fuse infrared with visible images by a network; the contract behind ``model.fuse``.
+
+    **Kinds.** ``ir`` and ``vi`` are each, independently, a path (``str`` or ``os.PathLike``), a PIL
+    image, a numpy array ``(H, W)`` / ``(H, W, 1|3|4)``, or a torch tensor ``(H, W)`` /
+    ``(C, H, W)`` / ``(B, C, H, W)`` with C of 1, 3 or 4; of uint8, uint16, int32, float16, float32
+    or float64. Or both are lists (or tuples) of the same length of any of these, of differing
+    sizes and kinds. PIL images, from files or not, are turned upright by their EXIF orientation;
+    palettes become RGB (grey, if all their colours are), CMYK and other colour spaces RGB, 1-bit
+    images 8-bit grey.
+
+    **What comes back** is of the kind of ``vi``, with its height and width, bit depth and device:
+    for a path a PIL image; a PIL image of mode L, LA, RGB, RGBA, I;16, I or F; an array of ``vi``'s
+    dtype and number of dimensions; a tensor likewise, on the device of ``vi``; for a list, a list.
+    An alpha channel of ``vi`` comes back untouched; one of ``ir`` is dropped.
+
+    **Colour.** The network sees grey. A colour ``vi`` is fused in luma and its chroma put back
+    (full-range BT.601), clipped to the value range; three equal channels give three equal
+    channels. A colour ``ir`` is reduced to luma. With ``color=False`` a single-channel image
+    comes back, without alpha: ``(H, W)`` for an array ``(H, W, 3|4)``, ``(1, H, W)`` for a
+    tensor ``(3|4, H, W)``, a grey PIL image.
+
+    **Values.** For each image ``lo`` and ``hi`` become 0 and 1, values beyond are clipped, and the
+    result is mapped back by those of ``vi``, rounded (never truncated) for integers and clipped
+    to what the dtype holds. They are
+
+    - ``ir_range`` or ``vi_range``, in the image's own units, if given;
+    - 0 and 255 for 8-bit images;
+    - 0 and 1 for floats that lie in [0, 1], give or take 0.001;
+    - else (16-bit, 32-bit and float radiance, and also floats in 0 ... 255) the 0.5 and 99.5
+      percentiles of the image, over its colour channels together. Where these are equal, the
+      least and greatest value; a constant image of value v becomes mid grey, ``lo`` and ``hi``
+      being v - m and v + m with m = max(abs(v), 1).
+
+    Each image of a list or batch has its own. Give ranges for video, so that frames agree.
+
+    **Sizes.** ``ir`` and ``vi`` have the same height and width, at least 2 x 2, unless
+    ``resize="ir"`` scales ``ir`` to the size of ``vi``, or ``resize="vi"`` the reverse, when
+    the result has the size of ``ir``. Padding for the network is added and removed inside.
+
+    **Gradients.** By default nothing is recorded. With ``grad=True`` the graph is kept from the
+    result to float tensors ``ir`` and ``vi`` and to the network; ``vi`` must be a float tensor.
+    ``lo`` and ``hi`` count as constants. Results are ordinary tensors in both cases.
+
+    **No side effects.** Arguments are not modified, even if the network writes to its inputs;
+    grad mode, random state and default dtype stay; the call keeps no state, so threads may share
+    it; equal calls give equal bits as far as ``run`` does.
+
+    Args:
+        run: the network, ready on ``device`` in ``dtype``: takes two tensors ``(B, 1, H, W)`` in
+            ``value_range`` and gives one.
+        ir: infrared image or images.
+        vi: visible image or images.
+        color: False gives grey.
+        ir_range: ``(lo, hi)`` of ``ir``.
+        vi_range: ``(lo, hi)`` of ``vi``.
+        resize: None, ``"ir"`` or ``"vi"``.
+        device: where the network is; None is where ``vi`` is (the CPU for all but tensors).
+        dtype: the network's floating dtype; conversions around it are float32, or float64 for
+            int32 and float64 images.
+        batch_size: how many images of equal size go through the network at once; changes memory
+            and time, not the result beyond float rounding.
+        size_multiple: height and width the network takes are multiples of this.
+        min_size: least height and width the network takes.
+        value_range: what the network takes and gives; its output is clipped to it.
+        grad: keep the autograd graph.
+
+    Raises:
+        FileNotFoundError: a path leads nowhere.
+        TypeError: a kind or dtype that is not listed (bool, complex, ...).
+        ValueError: differing sizes, sides under 2 pixels, NaN or infinite values, wrong channel
+            counts, lists or batches of differing length, damaged files, wrong options. All errors
+            name the argument, the problem and the remedy.
+        RuntimeError: the network gave NaN or another shape.
+    """
+    _check_options(resize, dtype, batch_size, size_multiple, min_size)
+    network = _Network(
+        run, None if device is None else torch.device(device), dtype, size_multiple, min_size,
+        check_range(value_range, "value_range") or (0.0, 1.0),
+    )  # fmt: skip
+    prepare = _Preparation(
+        color, check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range"), resize, grad
+    )
+    ir_items, vi_items, is_list = _as_lists(ir, vi)
+
+    def pairs() -> Iterator[_Pair]:
+        for index, (one_ir, one_vi) in enumerate(zip(ir_items, vi_items, strict=True)):
+            suffix = f"[{index}]" if is_list else ""
+            yield prepare(index, one_ir, one_vi, suffix)
+
+    with torch.set_grad_enabled(grad):
+        results = _fuse_pairs(pairs(), network, batch_size)
+    return results if is_list else results[0]
+
+
+@dataclass
+class _Pair:
+    """One item of the call: its images ready for the network, and what the way back needs."""
+
+    index: int
+    ir: Tensor  # (B, 1, H, W) in [0, 1]
+    vi: Tensor  # the same: luma
+    chroma: Tensor | None  # (B, 3, H, W): R - Y, G - Y, B - Y
+    alpha: Tensor | None  # (B, 1, H, W), raw
+    limits: list[Limits]
+    source: Source  # vi
+    fused: dict[int, Tensor] = field(default_factory=dict)
+
+    def finished(self) -> Any:
+        """The result, of the kind of ``vi``, once ``fused`` holds all images."""
+        fused = torch.stack([self.fused[number] for number in range(len(self.vi))])
+        fused = fused.to(self.vi.device).to(self.vi.dtype)
+        if self.chroma is not None:
+            # With CbCr kept, R - Y, G - Y and B - Y are kept too: the same as converting to YCbCr
+            # and back, but exact for grey, whose differences are 0.
+            fused = fused + self.chroma
+        raw = from_unit(fused, self.limits, self.source.colors.dtype)
+        if self.alpha is not None:
+            raw = torch.cat([raw, self.alpha], 1)
+        return self.source.give_back(raw)
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    color: bool
+    ir_range: Limits | None
+    vi_range: Limits | None
+    resize: str | None
+    grad: bool
+
+    def __call__(self, index: int, ir: Any, vi: Any, suffix: str) -> _Pair:
+        ir, vi = open_source(ir, "ir" + suffix), open_source(vi, "vi" + suffix)
+        if self.grad and not vi.float_tensor:
+            raise ValueError(
+                f"grad=True needs {vi.name} as a float tensor; convert it or drop grad"
+            )
+        _check_pair(ir, vi, self.resize)
+        ir_grey = to_grey(to_unit(ir.colors, self.ir_range, ir.name)[0])
+        colors, limits = to_unit(vi.colors, self.vi_range, vi.name)
+        alpha = vi.alpha if self.color else None
+        if self.resize == "ir":
+            ir_grey = scale_to(ir_grey, vi.size)
+        elif self.resize == "vi":
+            colors = scale_to(colors, ir.size)
+            if alpha is not None:
+                alpha = scale_like(alpha, ir.size, colors.dtype)
+        luma = to_grey(colors)
+        chroma = colors - luma if self.color and colors.shape[1] == 3 else None
+        return _Pair(index, ir_grey, luma, chroma, alpha, limits, vi)
+
+
+@dataclass(frozen=True)
+class _Network:
+    run: Run
+    device: torch.device | None
+    dtype: torch.dtype
+    size_multiple: int
+    min_size: int
+    value_range: Limits
+
+    def place(self, vi: Tensor) -> torch.device:
+        return vi.device if self.device is None else self.device
+
+    def __call__(self, irs: Sequence[Tensor], vis: Sequence[Tensor]) -> Tensor:
+        """Fuse like-sized ``(1, H, W)`` in [0, 1] to ``(B, 1, H, W)`` in [0, 1]."""
+        height, width = vis[0].shape[-2:]
+        inputs = [self._to_network(images, self.place(vis[0])) for images in (irs, vis)]
+        output = self.run(*inputs)
+        if not isinstance(output, Tensor) or output.shape != inputs[1].shape:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise RuntimeError(f"the network gave {shape} for {tuple(inputs[1].shape)}")
+        low, high = self.value_range
+        output = (output[..., :height, :width].to(self._exact) - low) / (high - low)
+        if output.isnan().any():
+            raise RuntimeError(
+                f"the network gave NaN in {self.dtype}; use float32, or check the weights"
+            )
+        return output.clamp(0, 1)
+
+    @property
+    def _exact(self) -> torch.dtype:
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+    def _to_network(self, images: Sequence[Tensor], device: torch.device) -> Tensor:
+        low, high = self.value_range
+        # A copy even of one image: a network that writes to its input must not reach ours.
+        batch = torch.stack([image.to(self._exact).to(device) for image in images])
+        if self.value_range != (0.0, 1.0):
+            batch = batch * (high - low) + low
+        return pad_to(batch, self.size_multiple, self.min_size).to(self.dtype)
+
+
+def _fuse_pairs(pairs: Iterator[_Pair], network: _Network, batch_size: int) -> list[Any]:
+    """Group images of equal size, run full groups at once, finish items as soon as they can be."""
+    results: dict[int, Any] = {}
+    waiting: dict[Any, list[tuple[_Pair, int]]] = {}
+
+    def fuse(group: list[tuple[_Pair, int]]) -> None:
+        fused = network(
+            [pair.ir[number] for pair, number in group], [pair.vi[number] for pair, number in group]
+        )
+        for (pair, number), image in zip(group, fused, strict=True):
+            pair.fused[number] = image
+            if len(pair.fused) == len(pair.vi):
+                results[pair.index] = pair.finished()
+
+    for pair in pairs:
+        key = (pair.vi.shape[-2:], network.place(pair.vi))
+        for number in range(len(pair.vi)):
+            group = waiting.setdefault(key, [])
+            group.append((pair, number))
+            if len(group) == batch_size:
+                fuse(waiting.pop(key))
+    for group in waiting.values():
+        fuse(group)
+    return [results[index] for index in sorted(results)]
+
+
+def _as_lists(ir: Any, vi: Any) -> tuple[Sequence[Any], Sequence[Any], bool]:
+    many_ir, many_vi = isinstance(ir, list | tuple), isinstance(vi, list | tuple)
+    if many_ir != many_vi:
+        one, other = ("ir", "vi") if many_ir else ("vi", "ir")
+        raise ValueError(f"{one} is a list and {other} is not; pass both as lists, or neither")
+    if not many_ir:
+        return [ir], [vi], False
+    if len(ir) != len(vi):
+        raise ValueError(
+            f"ir lists {len(ir)} images and vi {len(vi)}; pass lists of equal length, pair by pair"
+        )
+    return ir, vi, True
+
+
+def _check_pair(ir: Source, vi: Source, resize: str | None) -> None:
+    if len(ir.colors) != len(vi.colors):
+        raise ValueError(
+            f"{ir.name} holds {len(ir.colors)} images and {vi.name} {len(vi.colors)}; "
+            "pass batches of equal length"
+        )
+    if ir.size != vi.size and resize is None:
+        raise ValueError(
+            f"{ir.name} is {ir.size[0]} x {ir.size[1]} (height x width) and {vi.name} "
+            f"{vi.size[0]} x {vi.size[1]}; pass images of one size that show the same scene, or "
+            "resize='ir' or resize='vi' to scale that one to the other's size"
+        )
+
+
+def _check_options(
+    resize: Any, dtype: Any, batch_size: Any, size_multiple: Any, min_size: Any
+) -> None:
+    if resize not in (None, "ir", "vi"):
+        raise ValueError(f"resize={resize!r}; pass None, 'ir' or 'vi'")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype={dtype!r}; pass a floating dtype such as torch.float32")
+    counts = {"batch_size": batch_size, "size_multiple": size_multiple, "min_size": min_size}
+    for name, value in counts.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}={value!r}; pass an integer of at least 1")
