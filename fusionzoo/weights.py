@@ -302,15 +302,15 @@ def read_pickle(path: str | Path) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged or wants to build other objects.
     """
+    import io
     import pickle
 
     import torch
 
-    path = _existing(path)
+    # Read first: torch raises OSError for damaged archives too, and a real one must stay one.
+    data = io.BytesIO(_existing(path).read_bytes())
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+        return torch.load(data, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise nearly anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         if isinstance(error, pickle.UnpicklingError) and "global" in str(error).lower():

@@ -1,0 +1,359 @@
+"""load: from names, folders and checkpoints, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import fusionzoo
+from fusionzoo import weights, zoo
+from fusionzoo.weights import CONFIG_NAME, WEIGHTS_NAME
+
+FACTS = {"origin": "a test", "training_data": "none", "weights_licence": "MIT"}
+
+
+def make_model(seed=0, **options):
+    torch.manual_seed(seed)
+    model = fusionzoo.create_model("didfuse", **{"channels": 4, "rule": "average", **options})
+    for block in model.network.modules():  # statistics that differ from the initial ones
+        if isinstance(block, torch.nn.BatchNorm2d):
+            block.running_mean.uniform_(-0.1, 0.1)
+            block.running_var.uniform_(0.5, 2)
+    return model
+
+
+def fused_by(model):
+    generator = torch.Generator().manual_seed(1)
+    ir, vi = torch.rand(2, 1, 1, 17, 23, generator=generator)
+    with torch.no_grad():
+        return model.eval().network(ir, vi)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    return model.save_pretrained(tmp_path / "saved")
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    path = tmp_path / "last.ckpt"
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(path)
+    return path
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """Publish models: a function of key and model that gives the folder of the weights."""
+    table, home = tmp_path / "weights.json", tmp_path / "home"
+    table.write_text("{}")
+    home.mkdir()
+    monkeypatch.setattr(weights, "_TABLE", table)
+    monkeypatch.setenv("FUSIONZOO_HOME", str(home))
+
+    def publish(key, model):
+        folder = model.save_pretrained(home / key)
+        weights.update_weights_table(key, folder, table=table, **FACTS)
+        return folder
+
+    return publish
+
+
+# Folders
+
+
+def test_a_saved_folder_gives_the_same_model(model, folder):
+    loaded = fusionzoo.load(folder)
+    assert loaded.options == model.options
+    assert not any(module.training for module in loaded.modules())
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert {p.device.type for p in loaded.parameters()} == {"cpu"}
+    assert torch.equal(fused_by(loaded), fused_by(model))
+
+
+def test_saving_what_was_loaded_changes_nothing(folder, tmp_path):
+    again = fusionzoo.load(folder).save_pretrained(tmp_path / "again")
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_strings_paths_and_the_weight_file_itself_are_taken(folder, monkeypatch):
+    expected = fused_by(fusionzoo.load(folder))
+    monkeypatch.chdir(folder.parent)
+    for way in (str(folder), "saved", "./saved", folder / WEIGHTS_NAME, Path("saved")):
+        assert torch.equal(fused_by(fusionzoo.load(way)), expected)
+
+
+def test_a_loaded_model_fuses(folder):
+    image = torch.randint(0, 256, (21, 19), dtype=torch.uint8)
+    fused = fusionzoo.load(folder).fuse(image, image.flip(0))
+    assert fused.shape == image.shape
+    assert fused.dtype == torch.uint8
+
+
+def test_half_precision_storage_loads_as_float32(model, tmp_path):
+    folder = model.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    assert load_file(folder / WEIGHTS_NAME)["encoder.conv1.conv.weight"].dtype == torch.float16
+    loaded = fusionzoo.load(folder)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    torch.testing.assert_close(fused_by(loaded), fused_by(model), rtol=0, atol=2e-3)
+
+
+def test_options_replace_the_stored_ones(model, folder):
+    loaded = fusionzoo.load(folder, rule="sum")
+    assert loaded.options == {**model.options, "rule": "sum"}
+    assert torch.equal(fused_by(loaded), fused_by(make_model(rule="sum")))
+    assert not torch.equal(fused_by(loaded), fused_by(model))
+
+
+def test_unknown_options_are_refused(folder):
+    with pytest.raises(ValueError, match="no option 'rulle'"):
+        fusionzoo.load(folder, rulle="sum")
+
+
+def test_options_of_another_version_are_explained(folder):
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    config["options"]["colour_space"] = "lab"
+    config["fusionzoo_version"] = "7.0"
+    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"colour_space.*7\.0"):
+        fusionzoo.load(folder)
+
+
+def test_a_model_of_another_version_is_explained(folder):
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    (folder / CONFIG_NAME).write_text(json.dumps({**config, "model": "futurenet"}))
+    with pytest.raises(ValueError, match=r"saved.*does not have.*'futurenet'"):
+        fusionzoo.load(folder)
+
+
+def test_a_wrong_architecture_says_which_keys(folder):
+    with pytest.raises(ValueError, match=r"encoder\.conv1\.conv\.weight \(file 4×1×3×3, model 8×"):
+        fusionzoo.load(folder, channels=8)
+    with pytest.raises(ValueError, match=r"unexpected: encoder\.base"):
+        fusionzoo.load(folder, variant="detail_only")
+
+
+def test_random_state_and_grad_mode_stay(folder):
+    before = torch.get_rng_state()
+    fusionzoo.load(folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.is_grad_enabled()
+
+
+def test_a_folder_without_safetensors_is_explained(folder):
+    state = load_file(folder / WEIGHTS_NAME)
+    (folder / WEIGHTS_NAME).unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin: pickles are refused"):
+        fusionzoo.load(folder)
+
+
+def test_a_truncated_file_in_a_folder_is_refused(folder):
+    file = folder / WEIGHTS_NAME
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="is truncated"):
+        fusionzoo.load(folder)
+
+
+@pytest.mark.parametrize("path", ["no/such/folder", "gone.ckpt", Path("gone")])
+def test_missing_paths_are_named(path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        fusionzoo.load(path)
+
+
+@pytest.mark.parametrize(("name", "problem"), [("w.pth", "run code"), ("w.txt", "is no model")])
+def test_files_of_other_kinds_are_refused(tmp_path, name, problem):
+    (tmp_path / name).write_bytes(b"1")
+    with pytest.raises(ValueError, match=problem):
+        fusionzoo.load(tmp_path / name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_device_is_where_the_model_goes(folder):
+    assert fusionzoo.load(folder, device="cuda").device.type == "cuda"
+
+
+def test_meta_device_is_where_the_model_goes(folder):
+    loaded = fusionzoo.load(folder, device="meta")
+    assert {p.device.type for p in loaded.parameters()} == {"meta"}
+
+
+# Checkpoints
+
+
+def test_a_checkpoint_gives_the_same_model(model, checkpoint):
+    loaded = fusionzoo.load(checkpoint)
+    assert loaded.options == model.options
+    assert not loaded.training
+    assert torch.equal(fused_by(loaded), fused_by(model))
+    assert fusionzoo.load(str(checkpoint), rule="sum").options["rule"] == "sum"
+
+
+def test_what_lies_beside_the_network_in_a_checkpoint_is_left_out(model, checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"]["perceptual.vgg.weight"] = torch.zeros(3)
+    torch.save(content, checkpoint)
+    assert torch.equal(fused_by(fusionzoo.load(checkpoint)), fused_by(model))
+
+
+def test_other_checkpoints_are_refused(checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    del content["fusionzoo"]
+    torch.save(content, checkpoint)
+    with pytest.raises(ValueError, match="not a checkpoint of fusionzoo"):
+        fusionzoo.load(checkpoint)
+
+
+def test_a_checkpoint_with_objects_is_refused_and_not_run(checkpoint, tmp_path):
+    marker = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(marker), "w"))
+
+    torch.save({**torch.load(checkpoint, weights_only=True), "hook": Evil()}, checkpoint)
+    with pytest.raises(ValueError, match="can run code; it is refused"):
+        fusionzoo.load(checkpoint)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
+def test_damaged_checkpoints_are_refused(checkpoint, keep):
+    data = checkpoint.read_bytes()
+    checkpoint.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
+    with pytest.raises(ValueError, match="may be truncated"):
+        fusionzoo.load(checkpoint)
+
+
+# Names
+
+
+def test_published_weights_load_by_name_and_tag(published):
+    one, two = make_model(1), make_model(2)
+    published("didfuse", one)
+    published("didfuse.night", two)
+    assert torch.equal(fused_by(fusionzoo.load("didfuse")), fused_by(one))
+    assert torch.equal(fused_by(fusionzoo.load("didfuse.night")), fused_by(two))
+    assert fusionzoo.list_models(pretrained=True) == ["didfuse", "didfuse.night"]
+
+
+def test_a_name_wins_over_a_folder_called_the_same(published, tmp_path, monkeypatch):
+    one, two = make_model(1), make_model(2)
+    published("didfuse", one)
+    two.save_pretrained(tmp_path / "didfuse")
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(fused_by(fusionzoo.load("didfuse")), fused_by(one))
+    assert torch.equal(fused_by(fusionzoo.load("./didfuse")), fused_by(two))
+
+
+def test_unknown_tags_list_the_known_ones(published):
+    published("didfuse.night", make_model())
+    with pytest.raises(
+        ValueError, match=r"'didfuse\.nihgt'; weights of this model: didfuse\.night"
+    ):
+        fusionzoo.load("didfuse.nihgt")
+
+
+def test_a_model_without_published_weights_is_explained(published):
+    with pytest.raises(ValueError, match=r"no published weights called 'didfuse'.*create_model"):
+        fusionzoo.load("didfuse")
+
+
+def test_tampered_weights_are_refused_by_name_but_not_by_path(published):
+    folder = published("didfuse", make_model())
+    expected = weights.sha256_of(folder / WEIGHTS_NAME)
+    state = load_file(folder / WEIGHTS_NAME)
+    state["encoder.conv1.conv.bias"] += 1
+    save_file(state, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    found = weights.sha256_of(folder / WEIGHTS_NAME)
+    with pytest.raises(ValueError, match=f"{expected}, found {found}"):
+        fusionzoo.load("didfuse")
+    fusionzoo.load(folder)
+
+
+def test_a_folder_of_another_model_is_refused_by_name(published):
+    folder = published("didfuse", make_model())
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    (folder / CONFIG_NAME).write_text(json.dumps({**config, "model": "coconet"}))
+    with pytest.raises(ValueError, match="is of model 'coconet', not of 'didfuse'"):
+        fusionzoo.load("didfuse")
+
+
+def test_published_weights_that_are_not_here_say_where_was_looked(published, tmp_path):
+    folder = published("didfuse.night", make_model())
+    (folder / WEIGHTS_NAME).unlink()
+    with pytest.raises(FileNotFoundError, match=r"home/didfuse\.night.*FUSIONZOO_HOME"):
+        fusionzoo.load("didfuse.night")
+
+
+def test_order_of_search(monkeypatch, tmp_path):
+    package, home = tmp_path / "site" / "fusionzoo", tmp_path / "home"
+    inside, beside = package / "checkpoints", package.parent / "checkpoints"
+    for path in (inside, beside, home):
+        path.mkdir(parents=True)
+    monkeypatch.setattr(weights, "_PACKAGE", package)
+    monkeypatch.setattr(weights, "_CHECKOUT", beside)
+    monkeypatch.delenv("FUSIONZOO_HOME", raising=False)
+    # A stranger's folder beside an installed package is none of ours.
+    assert weights.checkpoint_folders() == [inside]
+    (package.parent / "pyproject.toml").touch()
+    assert weights.checkpoint_folders() == [inside, beside]
+    monkeypatch.setenv("FUSIONZOO_HOME", str(home))
+    assert weights.checkpoint_folders() == [home, inside, beside]
+    monkeypatch.setenv("FUSIONZOO_HOME", str(tmp_path / "gone"))
+    assert weights.checkpoint_folders() == [inside, beside]
+
+
+def test_home_without_the_key_falls_through_to_the_package(published, monkeypatch, tmp_path):
+    folder = published("didfuse", make_model())
+    package = tmp_path / "site" / "fusionzoo"
+    package.mkdir(parents=True)
+    folder.parent.rename(package / "checkpoints")
+    folder.parent.mkdir()  # FUSIONZOO_HOME, empty now
+    monkeypatch.setattr(weights, "_PACKAGE", package)
+    assert torch.equal(fused_by(fusionzoo.load("didfuse")), fused_by(make_model()))
+
+
+# What the package ships
+
+
+@pytest.mark.parametrize("key", weights.weights_table())
+def test_shipped_weights_are_what_the_table_says(key):
+    cfg = weights.weights_table()[key]
+    folder = zoo._published_folder(key, cfg)
+    assert sorted(path.name for path in folder.iterdir() if path.suffix != ".png") == [
+        "README.md",
+        CONFIG_NAME,
+        WEIGHTS_NAME,
+    ]
+    model = fusionzoo.load(key)
+    assert cfg.file == f"{key}/{WEIGHTS_NAME}"
+    assert cfg.parameters == sum(p.numel() for p in model.network.parameters())
+    image = torch.rand(37, 41)
+    assert model.fuse(image, image.flip(1)).isfinite().all()
+
+
+def test_shipped_folders_are_all_in_the_table(monkeypatch):
+    monkeypatch.delenv("FUSIONZOO_HOME", raising=False)
+    shipped = {
+        file.parent.name
+        for folder in weights.checkpoint_folders()
+        for file in folder.glob(f"*/{WEIGHTS_NAME}")
+    }
+    assert shipped == set(weights.weights_table())

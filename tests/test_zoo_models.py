@@ -1,0 +1,106 @@
+"""The table of models, list_models and create_model."""
+
+import inspect
+
+import pytest
+import torch
+
+import fusionzoo
+from fusionzoo import weights, zoo
+from fusionzoo.models import MODELS, ModelEntry, build_table
+from fusionzoo.module import FusionModule
+
+
+def entry(name, path="a.b:C"):
+    return ModelEntry(name=name, path=path, title="T", paper="https://example.org", year=2020)
+
+
+def publish(monkeypatch, *keys):
+    cfg = weights.WeightsCfg(
+        file="", sha256="", size=0, parameters=0, origin="", training_data="", weights_licence=""
+    )
+    monkeypatch.setattr(weights, "weights_table", lambda: dict.fromkeys(keys, cfg))
+
+
+def test_a_double_name_raises():
+    with pytest.raises(ValueError, match=r"two models are called 'one'.*a\.b:C.*x\.y:Z"):
+        build_table([entry("one"), entry("two"), entry("one", "x.y:Z")])
+
+
+@pytest.mark.parametrize("name", ["has.dot", "Upper", "has-dash", ""])
+def test_names_that_could_be_mistaken_are_refused(name):
+    with pytest.raises(ValueError, match="lower-case"):
+        build_table([entry(name)])
+
+
+def test_the_table_is_read_only():
+    with pytest.raises(TypeError):
+        MODELS["other"] = entry("other")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_entries_agree_with_their_classes(name):
+    model_class = MODELS[name].model_class()
+    assert issubclass(model_class, FusionModule)
+    assert model_class.name == name
+    assert model_class.modalities == MODELS[name].modalities
+    kinds = {p.kind for p in inspect.signature(model_class).parameters.values()}
+    # create_model names valid options, so a class must not swallow unknown ones.
+    assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD} or kinds == {
+        inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def test_listing_is_sorted_and_takes_wildcards(monkeypatch):
+    table = build_table([entry("zeta"), entry("coconet"), entry("chitnet")])
+    monkeypatch.setattr(zoo, "MODELS", table)
+    assert zoo.list_models() == ["chitnet", "coconet", "zeta"]
+    assert zoo.list_models("c*") == ["chitnet", "coconet"]
+    assert zoo.list_models("C?conet") == ["coconet"]
+    assert zoo.list_models("nothing*") == []
+
+
+def test_pretrained_lists_what_has_weights(monkeypatch):
+    publish(monkeypatch, "didfuse.tag", "didfuse")
+    assert fusionzoo.list_models(pretrained=True) == ["didfuse", "didfuse.tag"]
+    assert fusionzoo.list_models("*.tag", pretrained=True) == ["didfuse.tag"]
+    publish(monkeypatch)
+    assert fusionzoo.list_models(pretrained=True) == []
+    assert "didfuse" in fusionzoo.list_models()
+
+
+def test_create_model_makes_a_fresh_model_in_train_mode():
+    torch.manual_seed(0)
+    one = fusionzoo.create_model("didfuse", channels=4, rule="l1")
+    two = fusionzoo.create_model("didfuse", channels=4)
+    assert one.training
+    assert one.options["rule"] == "l1"
+    a, b = one.network.state_dict(), two.network.state_dict()
+    assert any(not torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("name", ["didfsue", "DIDFuse", "didfuse2"])
+@pytest.mark.parametrize("function", [fusionzoo.create_model, fusionzoo.load])
+def test_unknown_names_give_the_closest(function, name):
+    with pytest.raises(ValueError, match=rf"unknown model '{name}'.*did you mean 'didfuse'"):
+        function(name)
+
+
+def test_a_name_close_to_nothing_lists_the_models():
+    with pytest.raises(ValueError, match=r"models are .*didfuse") as caught:
+        fusionzoo.create_model("qqqqqqqq")
+    assert "did you mean" not in str(caught.value)
+
+
+def test_unknown_options_are_named_with_the_valid_ones():
+    with pytest.raises(ValueError, match=r"no option 'rulle' \(did you mean 'rule'\?\).*channels"):
+        fusionzoo.create_model("didfuse", rulle="sum")
+
+
+def test_create_model_reads_no_weights(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("create_model looked for weights")
+
+    for name in ("weights_table", "read_safetensors", "checkpoint_folders"):
+        monkeypatch.setattr(weights, name, refuse)
+    fusionzoo.create_model("didfuse", channels=2)
