@@ -1,0 +1,291 @@
+"""FusionDataModule: pairs of image files to loaders for training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import distributed
+from torch.utils.data import DataLoader
+
+from fusionzoo.data.layouts import DatasetLayout, get_layout
+from fusionzoo.data.pairs import (
+    Pair,
+    PairDataset,
+    PairError,
+    Problem,
+    check_pairs,
+    collate_pairs,
+    scan_pairs,
+)
+from fusionzoo.data.sampling import PairSampler, TrainLoader
+
+_PARTS = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+}
+
+
+class FusionDataModule(lightning.LightningDataModule):
+    """Folders of aligned image pairs.
+
+    A root holds two folders, ``ir_dir`` and ``vi_dir``, with the same file names up to their
+    endings, nested or not; see :func:`fusionzoo.data.find_pairs`. All files are checked before
+    training starts, and everything that is wrong comes in one :class:`PairError`. Batches are
+    :class:`fusionzoo.data.Batch` dictionaries.
+
+    Training draws depend on ``seed``, the epoch and the draw's number only: neither the number of
+    workers nor that of processes nor the global random state matters. A run that is resumed in
+    the middle of an epoch gets the batches it had left. Under distributed training ``batch_size``
+    is that of one process.
+
+    Validation, test and prediction give whole images one by one, in order. Without roots of their
+    own, ``validate`` uses the pairs held back, or else, like ``test`` and ``predict``, ``root``.
+
+    8-bit images are divided by 255; 16-bit and float images are scaled by the 0.5 and 99.5
+    percentiles of the whole image, as in :meth:`fusionzoo.module.FusionModule.fuse`.
+
+    Args:
+        root: training root, or a list of them.
+        layout: name of a known dataset (:func:`fusionzoo.data.list_layouts`): gives ``ir_dir``,
+            ``vi_dir`` and ``color_from`` unless these are given.
+        ir_dir: folder of the infrared images (or PET, ...) below a root; "ir" by default.
+            "{split}" in it stands for "train" below ``root`` and "test" below the other roots.
+        vi_dir: folder of the visible images (or MRI, ...); "vi" by default.
+        val_root, test_root, predict_root: other roots, or lists of them.
+        holdout: so many training pairs, chosen by ``seed``, are kept out of training; they are
+            validated on unless there is a ``val_root``.
+        crop_size: edge of training crops in pixels; None trains on whole images. Smaller images
+            are enlarged to it by reflection at their borders.
+        crop: "random", or "center" for the middle of every image.
+        flip: flip training pairs horizontally and vertically, each for half of the draws.
+        color: add ``cbcr`` to the batches.
+        color_from: the image whose colour that is, "vi" (default) or "ir".
+        batch_size: of training, for each process.
+        num_workers: processes that prepare batches; 0 is best for cached data.
+        seed: of everything random here; at least 0.
+        cache: decode training and validation images once and keep them in memory.
+        cache_limit: in GB; what would need more is read from disk each time.
+        drop_last: leave out the last batch of a training epoch if it is not whole.
+        pairs_per_epoch: length of a training epoch in pairs: a part of them, drawn anew for each
+            epoch, or several passes over all of them; None for each pair once.
+
+    Raises:
+        ValueError: for arguments out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | list[str] | None = None,
+        *,
+        layout: str | None = None,
+        ir_dir: str | None = None,
+        vi_dir: str | None = None,
+        val_root: str | list[str] | None = None,
+        test_root: str | list[str] | None = None,
+        predict_root: str | list[str] | None = None,
+        holdout: int = 0,
+        crop_size: int | None = None,
+        crop: Literal["random", "center"] = "random",
+        flip: bool = False,
+        color: bool = False,
+        color_from: Literal["vi", "ir"] | None = None,
+        batch_size: int = 1,
+        num_workers: int = 0,
+        seed: int = 0,
+        cache: bool = True,
+        cache_limit: float = 4.0,
+        drop_last: bool = False,
+        pairs_per_epoch: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_choice("crop", crop, ("random", "center"))
+        _check_choice("color_from", color_from, ("vi", "ir", None))
+        _check_at_least("crop_size", crop_size, 2)
+        _check_at_least("batch_size", batch_size, 1)
+        _check_at_least("pairs_per_epoch", pairs_per_epoch, 1)
+        for name, value in (("holdout", holdout), ("num_workers", num_workers), ("seed", seed)):
+            _check_at_least(name, value, 0)
+        known: DatasetLayout | None = get_layout(layout) if layout is not None else None
+        self.roots = {
+            "train": _listed(root),
+            "val": _listed(val_root),
+            "test": _listed(test_root),
+            "predict": _listed(predict_root),
+        }
+        self.layout = known
+        self.ir_dir = ir_dir if ir_dir is not None else known.ir_dir if known else "ir"
+        self.vi_dir = vi_dir if vi_dir is not None else known.vi_dir if known else "vi"
+        self.color_from = color_from or (known.color_from if known else "vi")
+        self.holdout = holdout
+        self.crop_size = crop_size
+        self.crop = crop
+        self.flip = flip
+        self.color = color
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.cache = cache
+        self.cache_limit = cache_limit
+        self.drop_last = drop_last
+        self.pairs_per_epoch = pairs_per_epoch
+        #: Datasets by part ("train", "val", "test", "predict"), as far as `setup` has made them.
+        self.datasets: dict[str, PairDataset] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find, check and, if cached, decode what the stage needs; nothing is done twice.
+
+        Args:
+            stage: "fit", "validate", "test" or "predict"; None for all that have a root.
+
+        Raises:
+            PairError: a ValueError that lists all that is wrong with the files.
+            ValueError: no root for the stage, or nothing left to train on.
+        """
+        if stage is None:
+            parts = [part for part in self.roots if self.roots[part] or part in ("train", "val")]
+        else:
+            parts = _PARTS[stage]
+        parts = [part for part in parts if part not in self.datasets]
+        pairs: dict[str, list[Pair]] = {}
+        problems: dict[str, Problem] = {}  # by text: two parts may look at the same files
+        for part in parts:
+            found, wrong = self._find(part, fitting=stage in ("fit", None))
+            problems.update((str(problem), problem) for problem in wrong)
+            if found or wrong:
+                pairs[part] = found
+        made = {}
+        for part, chosen in pairs.items():
+            made[part], wrong = self._open(part, chosen)
+            problems.update((str(problem), problem) for problem in wrong)
+        if problems:
+            raise PairError(problems.values())
+        self.datasets.update(made)
+        for part in made:
+            rank_zero_info(f"{part}: {len(made[part])} pairs")
+
+    def _find(self, part: str, fitting: bool) -> tuple[list[Pair], list[Problem]]:
+        """The pairs of a part; none for validation if none is wanted while fitting."""
+        if part != "train" and self.roots[part]:
+            return self._scan(part)
+        if part == "val" and fitting and not self.holdout:
+            return [], []
+        if not self.roots["train"]:
+            option = "root" if part == "train" else f"{part}_root"
+            raise ValueError(f"no {option} is given; set data.{option} to a folder of image pairs")
+        pairs, problems = self._scan("train")
+        if part in ("train", "val") and self.holdout:
+            if self.holdout >= len(pairs) and not problems:
+                raise ValueError(
+                    f"holdout={self.holdout} leaves nothing of {len(pairs)} pairs to train on; "
+                    "lower it"
+                )
+            held_back = self._held_back(len(pairs))
+            pairs = [
+                pair
+                for number, pair in enumerate(pairs)
+                if (number in held_back) == (part == "val")
+            ]
+        return pairs, problems
+
+    def _scan(self, part: str) -> tuple[list[Pair], list[Problem]]:
+        split = "train" if part == "train" else "test"
+        ir_dir, vi_dir = (name.replace("{split}", split) for name in (self.ir_dir, self.vi_dir))
+        return scan_pairs(self.roots[part], ir_dir, vi_dir)
+
+    def _held_back(self, pairs: int) -> set[int]:
+        order = np.random.default_rng([self.seed, pairs]).permutation(pairs)
+        return set(order[: self.holdout].tolist())
+
+    def _open(self, part: str, pairs: Sequence[Pair]) -> tuple[PairDataset, list[Problem]]:
+        # Test and prediction see every file once; decoding all of them first would gain nothing.
+        cache = self.cache and part in ("train", "val")
+        loaded, problems = check_pairs(pairs, cache=cache, cache_limit=self.cache_limit)
+        if cache and loaded is None and not problems:
+            rank_zero_warn(
+                f"{part}: {len(pairs)} pairs need more than cache_limit={self.cache_limit} GB in "
+                "memory; they are read from disk, which is slower: raise num_workers"
+            )
+        augment = {"crop_size": self.crop_size, "crop": self.crop, "flip": self.flip}
+        dataset = PairDataset(
+            pairs,
+            loaded,
+            color=self.color,
+            color_from=self.color_from,
+            seed=self.seed,
+            **(augment if part == "train" else {}),
+        )
+        return dataset, problems
+
+    def train_dataloader(self) -> TrainLoader:
+        """Shuffled batches of crops; resumable, and aware of distributed runs."""
+        dataset = self._dataset("train")
+        sampler = PairSampler(
+            len(dataset),
+            batch_size=self.batch_size,
+            draws=self.pairs_per_epoch,
+            seed=self.seed,
+            drop_last=self.drop_last,
+            **_place_in_group(),
+        )
+        return TrainLoader(dataset, batch_size=self.batch_size, sampler=sampler, **self._loading())
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Whole images, one by one; an empty list if there is nothing to validate on."""
+        if "train" in self.datasets and "val" not in self.datasets:
+            return []
+        return self._whole_images("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Whole images, one by one."""
+        return self._whole_images("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        """Whole images, one by one; in distributed runs each in exactly one process."""
+        return self._whole_images("predict")
+
+    def _whole_images(self, part: str) -> DataLoader:
+        return DataLoader(self._dataset(part), batch_size=1, **self._loading())
+
+    def _dataset(self, part: str) -> PairDataset:
+        if part not in self.datasets:
+            raise RuntimeError(f"there are no {part} pairs yet; call setup() first")
+        return self.datasets[part]
+
+    def _loading(self) -> dict:
+        return {
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "collate_fn": collate_pairs,
+            "pin_memory": torch.cuda.is_available(),
+            # Starting an iterator draws a number; from here, not from the global state.
+            "generator": torch.Generator().manual_seed(self.seed),
+        }
+
+
+def _listed(roots: str | list[str] | None) -> list[str]:
+    if roots is None:
+        return []
+    return [str(root) for root in roots] if isinstance(roots, list | tuple) else [str(roots)]
+
+
+def _place_in_group() -> dict[str, int]:
+    if distributed.is_available() and distributed.is_initialized():
+        return {"num_replicas": distributed.get_world_size(), "rank": distributed.get_rank()}
+    return {"num_replicas": 1, "rank": 0}
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}; use one of {', '.join(map(repr, choices))}")
+
+
+def _check_at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ValueError(f"{name}={value}; use at least {least}")

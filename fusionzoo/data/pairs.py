@@ -1,0 +1,467 @@
+"""Pairs of image files: finding them, checking them, and the dataset that draws batches of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypedDict, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fusionzoo.inference import normalise, read_image, rgb_to_ycbcr, to_grey
+
+#: File endings taken for images, in lower case; other files are left alone.
+IMAGE_ENDINGS = frozenset(
+    (
+        *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
+        *(".pgm", ".ppm", ".pnm", ".jp2", ".gif"),
+    )
+)
+
+_SHOWN_PROBLEMS = 40
+_JPEG_TAIL = 65536
+_ORIENTATION_TAG = 0x0112
+
+Folder = str | os.PathLike[str]
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
+
+
+class _BatchOfGrey(TypedDict):
+    ir: Tensor
+    vi: Tensor
+    name: list[str]
+
+
+class Batch(_BatchOfGrey, total=False):
+    """What every step of every model is given.
+
+    Attributes:
+        ir: ``(B, 1, H, W)`` float32 in [0, 1]: infrared, or what takes its place.
+        vi: ``(B, 1, H, W)`` float32 in [0, 1]: visible image, or what takes its place; luma
+            (full-range BT.601) where the file is in colour.
+        name: of each pair: its path below both folders without the ending, with "/".
+        cbcr: ``(B, 2, H, W)`` float32 in [0, 1], 0.5 where there is no colour. Only in colour
+            batches.
+    """
+
+    cbcr: Tensor
+
+
+class Sample(_BatchOfGrey, total=False):
+    """One pair: as in :class:`Batch`, without the first dimension; ``name`` is a string."""
+
+    cbcr: Tensor
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two files that show the same scene, and the name by which results go."""
+
+    name: str
+    ir: Path
+    vi: Path
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one file or folder, and what to do about it."""
+
+    path: Path
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}; {self.remedy}"
+
+
+class PairError(ValueError):
+    """Everything that is wrong with a dataset, in one error.
+
+    Attributes:
+        problems: all of them; the message shows the first ones.
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)  # so that the error can be pickled
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        lines = [f"{count} problem{'s' * (count > 1)} with the image pairs:"]
+        lines += [f"  {problem}" for problem in self.problems[:_SHOWN_PROBLEMS]]
+        if count > _SHOWN_PROBLEMS:
+            lines.append(f"  ... and {count - _SHOWN_PROBLEMS} more")
+        return "\n".join(lines)
+
+
+def find_pairs(
+    roots: Folder | Sequence[Folder], ir_dir: str = "ir", vi_dir: str = "vi"
+) -> list[Pair]:
+    """The pairs of one or several root folders, sorted by name within each root.
+
+    Two files are a pair if their paths below ``root/ir_dir`` and ``root/vi_dir`` are the same up
+    to the ending: ``ir/night/01.png`` and ``vi/night/01.JPG`` are the pair ``night/01``. Hidden
+    files and files without an image ending are passed over. If a name occurs in several roots,
+    all names get the root's folder name in front, with as many parent folders as it takes to
+    tell the roots apart (``tno/train/01``).
+
+    Raises:
+        PairError: a ValueError that lists every missing folder, missing partner and double name.
+    """
+    pairs, problems = scan_pairs(roots, ir_dir, vi_dir)
+    if problems:
+        raise PairError(problems)
+    return pairs
+
+
+def scan_pairs(
+    roots: Folder | Sequence[Folder], ir_dir: str = "ir", vi_dir: str = "vi"
+) -> tuple[list[Pair], list[Problem]]:
+    """As :func:`find_pairs`, but what is wrong is given back beside the whole pairs."""
+    folders = [Path(root) for root in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
+    found, problems = [], []
+    resolved = [folder.resolve() for folder in folders]
+    for number, root in enumerate(folders):
+        if resolved[number] in resolved[:number]:
+            problems.append(Problem(root, "is given twice", "give every root once"))
+            continue
+        pairs, wrong = _scan_root(root, ir_dir, vi_dir)
+        found.append((resolved[number], pairs))
+        problems += wrong
+    names = [pair.name for _, pairs in found for pair in pairs]
+    if len(set(names)) < len(names):
+        labels = _short_labels([root for root, _ in found])
+        return [
+            Pair(f"{label}/{pair.name}", pair.ir, pair.vi)
+            for label, (_, pairs) in zip(labels, found, strict=True)
+            for pair in pairs
+        ], problems
+    return [pair for _, pairs in found for pair in pairs], problems
+
+
+def _scan_root(root: Path, ir_dir: str, vi_dir: str) -> tuple[list[Pair], list[Problem]]:
+    if not root.is_dir():
+        return [], [Problem(root, "no such folder", "check the root's path")]
+    sides, problems = [], []
+    for option, folder in (("ir_dir", root / ir_dir), ("vi_dir", root / vi_dir)):
+        if folder.is_dir():
+            files, doubles = _images_by_stem(folder)
+            sides.append(files)
+            problems += doubles
+        else:
+            have = ", ".join(sorted(child.name for child in root.iterdir() if child.is_dir()))
+            remedy = f"set {option} to one of the folders there ({have or 'none'}) or fix the root"
+            problems.append(Problem(folder, "no such folder", remedy))
+    if len(sides) < 2:
+        return [], problems
+    ir_files, vi_files = sides
+    for files, partners, other in ((ir_files, vi_files, vi_dir), (vi_files, ir_files, ir_dir)):
+        for stem in sorted(files.keys() - partners.keys()):
+            remedy = f"add {root / other / stem} (any image ending) or remove this file"
+            problems.append(Problem(files[stem], "has no partner", remedy))
+    pairs = [
+        Pair(stem, ir_files[stem], vi_files[stem])
+        for stem in sorted(ir_files.keys() & vi_files.keys())
+    ]
+    if not pairs and not problems:
+        endings = " ".join(sorted(IMAGE_ENDINGS))
+        problems.append(
+            Problem(root, f"holds no images in {ir_dir} and {vi_dir}", f"add {endings}")
+        )
+    return pairs, problems
+
+
+def _images_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
+    """Image files at any depth by relative path without ending; links to folders are followed."""
+    files: dict[str, Path] = {}
+    problems, visited = [], set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(place)
+        if here in visited:  # a link that leads back
+            subfolders.clear()
+            continue
+        visited.add(here)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            if name.startswith(".") or path.suffix.lower() not in IMAGE_ENDINGS:
+                continue
+            stem = path.relative_to(folder).with_suffix("").as_posix()
+            if stem in files:
+                what = f"has the same name as {files[stem].name}"
+                problems.append(Problem(path, what, "keep one of the two"))
+            else:
+                files[stem] = path
+    return files, problems
+
+
+def _short_labels(roots: list[Path]) -> list[str]:
+    """The fewest last parts of each path that tell all of them apart."""
+    for depth in range(1, max(len(root.parts) for root in roots) + 1):
+        labels = ["/".join(root.parts[-depth:]).lstrip("/") for root in roots]
+        if len(set(labels)) == len(labels):
+            return labels
+    raise AssertionError("roots are distinct")
+
+
+class Loaded(NamedTuple):
+    """Both images of a pair as they are kept in memory.
+
+    uint8 ``(H, W)`` or ``(H, W, 3)`` as in the file; anything deeper as float32 ``(H, W)`` that
+    is already scaled to [0, 1], since its range is that of the whole image, not of a crop.
+    """
+
+    ir: np.ndarray
+    vi: np.ndarray
+
+
+def load_pair(pair: Pair) -> Loaded:
+    """Decode both files.
+
+    Raises:
+        ValueError, FileNotFoundError: naming the file that cannot be read.
+    """
+    return Loaded(_compact(pair.ir), _compact(pair.vi))
+
+
+def _compact(path: Path) -> np.ndarray:
+    image = read_image(path)
+    if image.dtype != np.uint8:
+        return normalise(image, name=str(path))[0].numpy()
+    if image.ndim == 3 and (image == image[..., :1]).all():  # grey, stored as RGB
+        return np.ascontiguousarray(image[..., 0])
+    return image
+
+
+def check_pairs(
+    pairs: Sequence[Pair], *, cache: bool, cache_limit: float = 4.0
+) -> tuple[list[Loaded] | None, list[Problem]]:
+    """Look at every file once: unreadable and truncated files, and pairs of two sizes.
+
+    With ``cache`` all files are decoded, and given back if nothing is wrong with any; but not if
+    they would need more than ``cache_limit`` GB. Else headers are read, and the rest only as far
+    as it takes to see that a PNG or JPEG file is whole.
+    """
+    files = [path for pair in pairs for path in (pair.ir, pair.vi)]
+    headers = dict(zip(files, _in_threads(_peek, files), strict=True))
+    problems = [header for header in headers.values() if isinstance(header, Problem)]
+    readable = [path for path in files if isinstance(headers[path], _Header)]
+    decode = cache and sum(headers[path].need for path in readable) <= cache_limit * 1e9
+    contents = dict(
+        zip(readable, _in_threads(_decode if decode else _find_damage, readable), strict=True)
+    )
+    problems += [content for content in contents.values() if isinstance(content, Problem)]
+    for pair in pairs:
+        if pair.ir in contents and pair.vi in contents:
+            problems += _compare(pair, headers[pair.ir], headers[pair.vi])
+    if problems or not decode:
+        return None, problems
+    return [Loaded(contents[pair.ir], contents[pair.vi]) for pair in pairs], []
+
+
+class _Header(NamedTuple):
+    width: int
+    height: int
+    need: int  # bytes, decoded
+
+
+def _in_threads(function: Callable[[_Given], _Result], items: Sequence[_Given]) -> list[_Result]:
+    # Reading and decoding release the interpreter lock.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))
+
+
+def _peek(path: Path) -> _Header | Problem:
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Asked for metadata that a PNG does not begin with, Pillow decodes all of it.
+            has_exif = image.format != "PNG" or "exif" in image.info
+            if has_exif and image.getexif().get(_ORIENTATION_TAG, 1) in range(5, 9):
+                width, height = height, width
+            deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
+            return _Header(width, height, width * height * (4 if deep else len(image.getbands())))
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        return _unreadable(path, error)
+
+
+def _compare(pair: Pair, ir: _Header, vi: _Header) -> list[Problem]:
+    if (ir.width, ir.height) != (vi.width, vi.height):
+        what = (
+            f"is {vi.width}x{vi.height} (width x height), its partner {pair.ir} is "
+            f"{ir.width}x{ir.height}"
+        )
+        return [Problem(pair.vi, what, "register and resize one of the two")]
+    if min(ir.width, ir.height) < 2:
+        return [Problem(pair.ir, "is less than 2 pixels wide or high", "remove the pair")]
+    return []
+
+
+def _decode(path: Path) -> np.ndarray | Problem:
+    try:
+        return _compact(path)
+    except (ValueError, OSError) as error:
+        return _unreadable(path, error.__cause__ or error)
+
+
+def _find_damage(path: Path) -> Problem | None:
+    try:
+        with Image.open(path) as image:
+            kind = image.format
+            image.verify()  # PNG: the checksum of every chunk
+        if kind == "JPEG" and not _has_jpeg_end(path):
+            with Image.open(path) as image:
+                image.load()
+    except Exception as error:
+        return _unreadable(path, error)
+    return None
+
+
+def _has_jpeg_end(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _JPEG_TAIL))
+        return b"\xff\xd9" in stream.read()
+
+
+def _unreadable(path: Path, error: BaseException) -> Problem:
+    what = "cannot be read as an image"
+    if not isinstance(error, Image.UnidentifiedImageError) and str(error):
+        what += f" ({error})"
+    return Problem(path, what, "replace it or remove the pair")
+
+
+class Draw(NamedTuple):
+    """What a sampler asks the dataset for: a pair, and the seed of its crop and flips."""
+
+    index: int
+    epoch: int
+    position: int
+
+
+class PairDataset(Dataset[Sample]):
+    """Aligned pairs as tensors, cropped and flipped alike.
+
+    An item is a function of its key alone: ``dataset[Draw(index, epoch, position)]`` derives crop
+    and flips from ``(seed, epoch, position)`` and no global random state, so workers, their
+    number and the number of processes make no difference. ``dataset[index]`` is
+    ``dataset[Draw(index, 0, index)]``.
+
+    Images smaller than the crop are enlarged to it by reflection at their borders.
+
+    Args:
+        pairs: from :func:`find_pairs`.
+        loaded: the decoded pairs, in the same order; None reads the files at every access.
+        color: add ``cbcr``.
+        color_from: which of the two images gives ``cbcr``; the other one's colour is dropped.
+        crop_size: edge in pixels; None gives whole images.
+        crop: "random", or "center" for the same middle part every time.
+        flip: horizontally and vertically, each for half of the draws.
+        seed: at least 0.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        loaded: Sequence[Loaded] | None = None,
+        *,
+        color: bool = False,
+        color_from: Literal["vi", "ir"] = "vi",
+        crop_size: int | None = None,
+        crop: Literal["random", "center"] = "random",
+        flip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if loaded is not None and len(loaded) != len(pairs):
+            raise ValueError(f"loaded has {len(loaded)} items for {len(pairs)} pairs; pass as many")
+        self.pairs = list(pairs)
+        self.loaded = loaded
+        self.color = color
+        self.color_from = color_from
+        self.crop_size = crop_size
+        self.crop = crop
+        self.flip = flip
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int | Draw) -> Sample:
+        index, epoch, position = key if isinstance(key, tuple) else Draw(key, 0, key)
+        pair = self.pairs[index]
+        loaded = self.loaded[index] if self.loaded is not None else load_pair(pair)
+        ir, vi = self._transform(loaded, epoch, position)
+        sides = {"ir": normalise(ir, name=str(pair.ir)), "vi": normalise(vi, name=str(pair.vi))}
+        sample: Sample = {"ir": to_grey(sides["ir"]), "vi": to_grey(sides["vi"]), "name": pair.name}
+        if self.color:
+            sample["cbcr"] = _chroma(sides[self.color_from])
+        return sample
+
+    def _transform(self, images: Loaded, epoch: int, position: int) -> list[np.ndarray]:
+        random = np.random.default_rng([self.seed, epoch, position])
+        # All numbers are drawn whatever is switched on, so that one option leaves the others alone.
+        across, down, left_right, upside_down = random.random(4)
+        if self.crop == "center":
+            across = down = 0.5
+        arrays = list(images)
+        if self.crop_size is not None:
+            arrays = [_enlarge(array, self.crop_size) for array in arrays]
+            height, width = arrays[0].shape[:2]
+            top = _place(down, height - self.crop_size)
+            left = _place(across, width - self.crop_size)
+            window = np.s_[top : top + self.crop_size, left : left + self.crop_size]
+            arrays = [array[window] for array in arrays]
+        if self.flip and left_right < 0.5:
+            arrays = [array[:, ::-1] for array in arrays]
+        if self.flip and upside_down < 0.5:
+            arrays = [array[::-1] for array in arrays]
+        return [np.ascontiguousarray(array) for array in arrays]
+
+
+def _place(share: float, slack: int) -> int:
+    """A whole offset in 0 ... slack; equally likely ones for an even ``share`` in [0, 1)."""
+    return int(share * (slack + 1))
+
+
+def _enlarge(array: np.ndarray, size: int) -> np.ndarray:
+    lack = [max(0, size - length) for length in array.shape[:2]]
+    if not any(lack):
+        return array
+    widths = [(gap // 2, gap - gap // 2) for gap in lack] + [(0, 0)] * (array.ndim - 2)
+    return np.pad(array, widths, mode="reflect")
+
+
+def _chroma(image: Tensor) -> Tensor:
+    if image.shape[0] == 3:
+        return rgb_to_ycbcr(image)[1:]
+    return torch.full((2, *image.shape[1:]), 0.5)
+
+
+def collate_pairs(samples: list[Sample]) -> Batch:
+    """Stack samples to a batch.
+
+    Raises:
+        ValueError: their sizes differ.
+    """
+    sizes = {tuple(sample["ir"].shape[-2:]): sample["name"] for sample in samples}
+    if len(sizes) > 1:
+        shown = ", ".join(f"{name} {h}x{w}" for (h, w), name in list(sizes.items())[:3])
+        raise ValueError(
+            f"images of differing sizes (height x width) in one batch: {shown}; "
+            "set crop_size, or batch_size to 1"
+        )
+    batch: Batch = {
+        "ir": torch.stack([sample["ir"] for sample in samples]),
+        "vi": torch.stack([sample["vi"] for sample in samples]),
+        "name": [sample["name"] for sample in samples],
+    }
+    if "cbcr" in samples[0]:
+        batch["cbcr"] = torch.stack([sample["cbcr"] for sample in samples])
+    return batch
