@@ -63,7 +63,7 @@ def published(monkeypatch, tmp_path):
     table, home = tmp_path / "weights.json", tmp_path / "home"
     table.write_text("{}")
     home.mkdir()
-    monkeypatch.setattr(weights, "_TABLE", table)
+    monkeypatch.setattr(weights.table, "_TABLE", table)
     monkeypatch.setenv("FUSIONZOO_HOME", str(home))
 
     def publish(key, model):
@@ -307,8 +307,8 @@ def test_order_of_search(monkeypatch, tmp_path):
     inside, beside = package / "checkpoints", package.parent / "checkpoints"
     for path in (inside, beside, home):
         path.mkdir(parents=True)
-    monkeypatch.setattr(weights, "_PACKAGE", package)
-    monkeypatch.setattr(weights, "_CHECKOUT", beside)
+    monkeypatch.setattr(weights.table, "_PACKAGE", package)
+    monkeypatch.setattr(weights.table, "_CHECKOUT", beside)
     monkeypatch.delenv("FUSIONZOO_HOME", raising=False)
     # A stranger's folder beside an installed package is none of ours.
     assert weights.checkpoint_folders() == [inside]
@@ -326,7 +326,7 @@ def test_home_without_the_key_falls_through_to_the_package(published, monkeypatc
     package.mkdir(parents=True)
     folder.parent.rename(package / "checkpoints")
     folder.parent.mkdir()  # FUSIONZOO_HOME, empty now
-    monkeypatch.setattr(weights, "_PACKAGE", package)
+    monkeypatch.setattr(weights.table, "_PACKAGE", package)
     assert torch.equal(fused_by(fusionzoo.load("didfuse")), fused_by(make_model()))
 
 

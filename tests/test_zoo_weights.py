@@ -365,7 +365,7 @@ def test_the_maintainers_command_explains_itself():
         capture_output=True,
         text=True,
         check=False,
-        cwd=weights._PACKAGE.parent,
+        cwd=weights.table._PACKAGE.parent,
     )
     assert run.returncode == 0, run.stderr
     assert "--training-data" in run.stdout

@@ -1,0 +1,8 @@
+"""What a model folder and a checkpoint look like."""
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "README.md"
+
+FORMAT = 1  # of config.json and of the "fusionzoo" entry of a checkpoint
+NETWORK_PREFIX = "network."  # where the network sits in a FusionModule

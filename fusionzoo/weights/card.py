@@ -1,0 +1,68 @@
+"""Model cards in the format of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def basic_card(
+    config: Mapping[str, Any],
+    *,
+    title: str | None = None,
+    paper: str | None = None,
+    licence: str = "unknown",
+    origin: str | None = None,
+    tags: Iterable[str] = (),
+) -> str:
+    """Return a model card in the Hugging Face hub's format for a model folder.
+
+    Args:
+        config: as from ``make_config``.
+        title: the paper's title.
+        paper: the paper's address.
+        licence: terms for the weights, as an identifier that the hub knows.
+        origin: where the weights come from, one or more sentences.
+        tags: tags besides ``image-fusion`` and the model's name.
+    """
+    name = config["model"]
+    header = {
+        "license": licence,
+        "library_name": "fusionzoo",
+        "pipeline_tag": "image-to-image",
+        "tags": list(dict.fromkeys(["image-fusion", name, *tags])),
+    }
+    lines = ["---"]
+    for key, value in header.items():
+        if isinstance(value, list):
+            lines += [f"{key}:", *(f"- {_yaml(item)}" for item in value)]
+        else:
+            lines.append(f"{key}: {_yaml(value)}")
+    lines += ["---", "", f"# {name}", ""]
+    if title:
+        lines += [f"Weights for [{title}]({paper})." if paper else f"Weights for {title}.", ""]
+    if origin:
+        lines += [origin, ""]
+    lines += [
+        "```python",
+        "import fusionzoo",
+        "",
+        'model = fusionzoo.load("path/to/this/folder")',
+        'fused = model.fuse("ir.png", "vi.png")',
+        "```",
+        "",
+    ]
+    if config["options"]:
+        lines += ["| option | value |", "|---|---|"]
+        lines += [
+            f"| `{key}` | `{json.dumps(value)}` |" for key, value in config["options"].items()
+        ]
+        lines.append("")
+    lines += [f"Written by fusionzoo {config['fusionzoo_version']}.", ""]
+    return "\n".join(lines)
+
+
+def _yaml(text: str) -> str:
+    # A JSON string is a YAML string; plain words need no quotes.
+    return text if text.replace("-", "").replace(".", "").isalnum() else json.dumps(text)

@@ -1,0 +1,183 @@
+"""The table of published weights: what they are, where they lie, whether a file is the one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+
+from fusionzoo.weights._layout import WEIGHTS_NAME
+from fusionzoo.weights.reading import LFS_PROBLEM, existing_file, is_lfs_pointer, read_safetensors
+from fusionzoo.weights.writing import write_atomically
+
+MEASURED = ("file", "sha256", "size", "parameters")  # fields that nobody types by hand
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_CHECKOUT = _PACKAGE.parent / "checkpoints"
+_TABLE = _PACKAGE / "weights.json"
+# What batch norm keeps beside its parameters; a file does not tell the two apart.
+_NOT_PARAMETERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class WeightsCfg:
+    """One published weight file.
+
+    Attributes:
+        file: path relative to the checkpoints folder, ``"<key>/model.safetensors"``.
+        sha256: of that file, lower-case hexadecimal.
+        size: of that file, in bytes.
+        parameters: number of parameters of the network (without batch norm's running statistics).
+        origin: where the weights come from, such as "trained with this package".
+        training_data: what they were trained on.
+        weights_licence: terms for the weights (SPDX identifier where there is one).
+        code_licence: terms for the code that goes with them.
+        commit: commit of this package that trained them, where that is known.
+        hub_repo: ``owner/name`` on the Hugging Face hub, if they are there.
+        hub_revision: the pinned commit of that repository.
+    """
+
+    file: str
+    sha256: str
+    size: int
+    parameters: int
+    origin: str
+    training_data: str
+    weights_licence: str
+    code_licence: str = "MIT"
+    commit: str | None = None
+    hub_repo: str | None = None
+    hub_revision: str | None = None
+
+
+def weights_table(path: str | Path | None = None) -> Mapping[str, WeightsCfg]:
+    """Return the published weights by key (``"didfuse"``, or ``"model.tag"``), read-only.
+
+    Args:
+        path: another table than the packaged ``weights.json``.
+
+    Raises:
+        ValueError: the table is not of the expected form.
+    """
+    path = _TABLE if path is None else Path(path)
+    table = {}
+    for key, facts in json.loads(path.read_text(encoding="utf-8")).items():
+        try:
+            table[key] = WeightsCfg(**facts)
+        except TypeError as error:
+            raise ValueError(
+                f"{path}: entry {key!r} is not of the expected form: {error}"
+            ) from None
+    return MappingProxyType(table)
+
+
+def checkpoint_folders() -> list[Path]:
+    """Return the folders that published weights may lie in, in the order of search.
+
+    ``FUSIONZOO_HOME`` if it is set; the folder packed into the wheel; and, in a checkout, the
+    one beside the package.
+    """
+    folders = []
+    home = os.environ.get("FUSIONZOO_HOME")
+    if home:
+        folders.append(Path(home).expanduser())
+    folders.append(_PACKAGE / "checkpoints")
+    # In site-packages the folder beside the package is anybody's.
+    if (_PACKAGE.parent / "pyproject.toml").is_file():
+        folders.append(_CHECKOUT)
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file as lower-case hexadecimal."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def verify(path: str | Path, cfg: WeightsCfg) -> None:
+    """Refuse a file that is not the published one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: its size or hash is not that of the table; both are named, with the remedy.
+    """
+    path = existing_file(path)
+    remedy = (
+        "delete it and install the package again; or, if you mean to use these weights, "
+        f"load their folder by its path: {path.parent}"
+    )
+    if is_lfs_pointer(path):
+        raise ValueError(f"{path} {LFS_PROBLEM}")
+    size = path.stat().st_size
+    if size != cfg.size:
+        what = "truncated" if size < cfg.size else "not the published file"
+        raise ValueError(
+            f"{path} is {what}: {cfg.size} bytes expected, {size} found (sha256 expected "
+            f"{cfg.sha256}, found {sha256_of(path)}); {remedy}"
+        )
+    found = sha256_of(path)
+    if found != cfg.sha256:
+        raise ValueError(
+            f"{path} is not the published file: sha256 expected {cfg.sha256}, found {found}; "
+            f"{remedy}"
+        )
+
+
+def update_weights_table(
+    key: str,
+    folder: str | Path | None = None,
+    *,
+    table: str | Path | None = None,
+    **facts: str | None,
+) -> WeightsCfg:
+    """Bring a key's entry in line with its file; hash, size and parameters are measured.
+
+    Args:
+        key: ``"model"`` or ``"model.tag"``.
+        folder: what ``save_pretrained`` wrote; by default ``checkpoints/<key>`` of the checkout.
+        table: another table than the packaged ``weights.json``.
+        facts: the entry's other fields; those left out are kept from the entry as it is now.
+
+    Returns:
+        The new entry, which has been written to the table.
+
+    Raises:
+        FileNotFoundError: no weights in the folder.
+        ValueError: a fact is no field of ``WeightsCfg``, is measured, or is needed and missing.
+    """
+    free = [f.name for f in fields(WeightsCfg) if f.name not in MEASURED]
+    for name in facts:
+        if name not in free:
+            why = "is measured from the file" if name in MEASURED else "is no field of WeightsCfg"
+            raise ValueError(f"{name!r} {why}; give any of {', '.join(free)}")
+
+    if folder is None:
+        folder = _CHECKOUT / key
+    file = Path(folder) / WEIGHTS_NAME
+    state, _ = read_safetensors(file)
+
+    path = _TABLE if table is None else Path(table)
+    entries = {k: asdict(v) for k, v in weights_table(path).items()} if path.exists() else {}
+    entry = {**entries.get(key, {}), **facts}
+    entry.update(
+        file=f"{key}/{WEIGHTS_NAME}",
+        sha256=sha256_of(file),
+        size=file.stat().st_size,
+        parameters=sum(
+            tensor.numel() for name, tensor in state.items() if not name.endswith(_NOT_PARAMETERS)
+        ),
+    )
+    missing = sorted({"origin", "training_data", "weights_licence"} - entry.keys())
+    if missing:
+        raise ValueError(f"{key!r} is new in the table: also give {', '.join(missing)}")
+    entries[key] = asdict(WeightsCfg(**entry))
+    text = json.dumps(dict(sorted(entries.items())), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(path, text.encode())
+    return WeightsCfg(**entries[key])
