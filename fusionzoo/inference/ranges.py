@@ -53,7 +53,7 @@ def to_unit(stack: Tensor, limits: Limits | None, name: str) -> tuple[Tensor, li
     if limits is not None:
         every = [limits] * len(stack)
     elif stack.dtype == torch.uint8:
-        return values / 255, [(0.0, 255.0)] * len(stack)
+        return values.div_(255), [(0.0, 255.0)] * len(stack)
     else:
         every = _find_limits(values.detach(), extremes)
     if all(one == (0.0, 1.0) for one in every):
@@ -66,13 +66,15 @@ def to_unit(stack: Tensor, limits: Limits | None, name: str) -> tuple[Tensor, li
 def from_unit(unit: Tensor, limits: list[Limits], dtype: torch.dtype) -> Tensor:
     """The inverse of :func:`to_unit`: [0, 1] to ``limits``; rounded and clipped for integers."""
     low, span = _low_and_span(limits, unit)
-    values = unit.clamp(0, 1) * span
+    # From here on in place: the clamped copy is our own, and autograd allows it.
+    values = unit.clamp(0, 1).mul_(span)
     if not _is_zero(low):
-        values = values + low
+        values.add_(low)
     if not dtype.is_floating_point:
-        # Truncating would darken; clipping matters where limits exceed what the dtype holds.
+        values.round_()  # casting alone would truncate, and darken
         info = torch.iinfo(dtype)
-        values = values.round().clamp(info.min, info.max)
+        if any(low < info.min or high > info.max for low, high in limits):
+            values.clamp_(info.min, info.max)
     return values.to(dtype)
 
 
