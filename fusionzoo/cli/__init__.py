@@ -1,0 +1,109 @@
+"""The command ``fusionzoo``: a table of commands, each in a module that loads when it is used.
+
+Exit status: 0 done; 1 something failed; 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from fusionzoo._version import __version__
+
+__all__ = ["main"]
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Command(NamedTuple):
+    """A command: its module, which has ``main(name, arguments) -> exit status``, and its help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "fuse": Command("fusionzoo.cli.fuse", "fuse two images, or two folders of them"),
+    "list": Command("fusionzoo.cli.list", "show models, parameters, weights and licences"),
+    "fit": Command("fusionzoo.cli.engine", "train a model"),
+    "validate": Command("fusionzoo.cli.engine", "measure a model on validation pairs"),
+    "test": Command("fusionzoo.cli.engine", "measure a model on test pairs"),
+    "predict": Command("fusionzoo.cli.engine", "fuse the pairs of a data module to a folder"),
+    "bench": Command("fusionzoo.cli.bench", "measure speed and memory of fusing"),
+    "import-weights": Command(
+        "fusionzoo.cli.import_weights", "convert weights that a paper's authors released"
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status.
+
+    Args:
+        arguments: those of the command line after the program's name; ``sys.argv`` if not given.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if name in ("-V", "--version"):
+        print(f"fusionzoo {__version__}")
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=2)
+        hint = f"did you mean {' or '.join(close)}?" if close else "see fusionzoo --help"
+        return _complain(f"unknown command {name!r}; {hint}", USAGE)
+    debug = "--debug" in rest
+    rest = [argument for argument in rest if argument != "--debug"]
+    try:
+        return import_module(COMMANDS[name].module).main(name, rest)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # `fusionzoo list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if debug or not _is_message(error):
+            raise
+        return _complain(f"{name}: {error}", getattr(error, "exit_status", FAILED))
+
+
+class UsageError(ValueError):
+    """The command was called in a wrong way."""
+
+    exit_status = USAGE
+
+
+def _is_message(error: Exception) -> bool:
+    """Whether this package raised the error on purpose, to tell the user something.
+
+    Such an error needs no traceback. One that comes out of a library does: what went wrong, and
+    where, is not known here.
+    """
+    if not isinstance(error, ValueError | TypeError | OSError | RuntimeError):
+        return False
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").partition(".")[0] == "fusionzoo"
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"fusionzoo: {message}", file=sys.stderr)
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = ["usage: fusionzoo COMMAND …", "", "Image fusion with trained models.", "", "commands:"]
+    lines += [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    lines += [
+        "",
+        "fusionzoo COMMAND --help tells more of a command; --version prints the version;",
+        "COMMAND … --debug shows tracebacks.",
+    ]
+    return "\n".join(lines)
