@@ -479,6 +479,13 @@ def test_resize_of_smooth_images_keeps_values():
     np.testing.assert_allclose(fused[:, 2:-2], half[:, 2:-2], atol=1e-3)
 
 
+def test_resized_alpha_is_rounded():
+    vi = random_array((20, 20, 4))
+    vi[..., 3] = np.where(np.arange(20) % 4, 11, 10)
+    fused = fuse_images(mean, random_array((5, 5)), vi, resize="vi")
+    assert np.all(fused[..., 3] == 11)
+
+
 def test_resize_keeps_grey_grey():
     vi = grey_rgb(random_array((20, 31)))
     fused = fuse_images(mean, random_array((33, 17), seed=1), vi, resize="vi")

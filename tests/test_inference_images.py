@@ -269,6 +269,15 @@ def test_failing_write_keeps_the_old_file(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a.png"]
 
 
+def test_an_old_file_is_replaced_not_overwritten(tmp_path):
+    """Who has the old file open still reads the old file, whole."""
+    save_image(tmp_path / "a.png", random_array((6, 9)))
+    os.link(tmp_path / "a.png", tmp_path / "old.png")
+    save_image(tmp_path / "a.png", random_array((6, 9), seed=1))
+    np.testing.assert_array_equal(read_image(tmp_path / "old.png"), random_array((6, 9)))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), random_array((6, 9), seed=1))
+
+
 def test_final_name_appears_only_when_whole(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     seen = []

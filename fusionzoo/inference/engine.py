@@ -218,7 +218,6 @@ class _Network:
 
     def _to_network(self, images: Sequence[Tensor], device: torch.device) -> Tensor:
         low, high = self.value_range
-        # A copy even of one image: a network that writes to its input must not reach ours.
         batch = torch.stack([image.to(self._exact).to(device) for image in images])
         if self.value_range != (0.0, 1.0):
             batch = batch * (high - low) + low
