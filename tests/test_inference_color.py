@@ -67,7 +67,7 @@ def test_integers_are_refused():
         rgb_to_ycbcr(torch.zeros(3, 4, 4, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize("size", [(33, 47), (16, 17), (2, 2), (1, 5), (32, 32)], ids=str)
+@pytest.mark.parametrize("size", [(33, 47), (16, 17), (17, 16), (2, 2), (1, 5), (32, 32)], ids=str)
 def test_pad_to_mirrors_or_repeats_at_the_far_end(size):
     image = torch.rand(1, 2, *size)
     padded = pad_to(image, 8, 32)
