@@ -149,7 +149,8 @@ class FusionDataModule(lightning.LightningDataModule):
             ValueError: no root for the stage, or nothing left to train on.
         """
         if stage is None:
-            parts = [part for part in self.roots if self.roots[part] or part in ("train", "val")]
+            parts = [part for part in self.roots if self.roots[part]]
+            parts += ["val"] if self.roots["train"] and "val" not in parts else []
         else:
             parts = _PARTS[stage]
         parts = [part for part in parts if part not in self.datasets]
