@@ -14,12 +14,11 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from fusionzoo.inference import fuse_images
+from fusionzoo.inference import fuse_images, ycbcr_to_rgb
+from fusionzoo.weights import make_config, write_pretrained
 
 if TYPE_CHECKING:
     from fusionzoo.metrics import FusionMetrics
-
-CHECKPOINT_FORMAT = 1
 
 
 class FusionModule(lightning.LightningModule):
@@ -154,8 +153,6 @@ class FusionModule(lightning.LightningModule):
         ``fusionzoo.load(folder)`` reads it back. ``dtype`` (e.g. ``torch.float16``) is that of
         storage only; ``card`` replaces the generic card's text.
         """
-        from fusionzoo.weights import make_config, write_pretrained
-
         config = make_config(self.name, self.options)
         return write_pretrained(folder, config, self.network.state_dict(), card, dtype=dtype)
 
@@ -261,23 +258,21 @@ class FusionModule(lightning.LightningModule):
         """
         fused = self._fuse_batch(batch)
         if "cbcr" in batch:
-            from fusionzoo.inference import ycbcr_to_rgb
-
             fused = ycbcr_to_rgb(torch.cat([fused, batch["cbcr"]], 1)).clamp(0, 1)
         return {"name": batch["name"], "fused": fused}
 
     def _fuse_batch(self, batch: Mapping[str, Any]) -> Tensor:
-        return self.fuse(batch["ir"], batch["vi"], ir_range=(0, 1), vi_range=(0, 1))
+        # A batch is in [0, 1] already: a given range keeps it from being stretched.
+        size = len(batch["ir"])
+        return self.fuse(
+            batch["ir"], batch["vi"], ir_range=(0, 1), vi_range=(0, 1), batch_size=size
+        )
 
     # -- checkpoints -------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say whose checkpoint this is, and keep the random state: resuming is exact."""
-        checkpoint["fusionzoo"] = {
-            "format": CHECKPOINT_FORMAT,
-            "model": self.name,
-            "options": self.options,
-        }
+        checkpoint["fusionzoo"] = make_config(self.name, self.options)
         checkpoint["rng_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
