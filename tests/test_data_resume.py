@@ -16,6 +16,9 @@ from torch import nn
 
 from fusionzoo.data import FusionDataModule
 
+# What Lightning remarks on such short runs is not the matter here.
+pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
+
 
 class Blend(lightning.LightningModule):
     """The least module that trains: it notes which pairs it is given, and at what crop."""

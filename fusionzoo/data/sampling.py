@@ -108,9 +108,7 @@ class TrainLoader(DataLoader):
         if state is not None and state["epoch"] == sampler.epoch:
             self._handed_out = state["batches"]
         sampler.skip = self._handed_out * sampler.batch_size
-        batches = super().__iter__()
-        for batch in batches:
-            sampler.skip = 0
+        for batch in super().__iter__():
             self._handed_out += 1
             yield batch
 
