@@ -21,7 +21,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class Command(NamedTuple):
-    """A command: its module, which has ``main(name, arguments) -> exit status``, and its help."""
+    """A command: its help, and its module with ``main(name, arguments, debug=...) -> status``."""
 
     module: str
     help: str
@@ -29,7 +29,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "fuse": Command("fusionzoo.cli.fuse", "fuse two images, or two folders of them"),
-    "list": Command("fusionzoo.cli.list", "show models, parameters, weights and licences"),
+    "list": Command("fusionzoo.cli.listing", "show models, parameters, weights and licences"),
     "fit": Command("fusionzoo.cli.engine", "train a model"),
     "validate": Command("fusionzoo.cli.engine", "measure a model on validation pairs"),
     "test": Command("fusionzoo.cli.engine", "measure a model on test pairs"),
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in rest
     rest = [argument for argument in rest if argument != "--debug"]
     try:
-        return import_module(COMMANDS[name].module).main(name, rest)
+        return import_module(COMMANDS[name].module).main(name, rest, debug=debug)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:  # `fusionzoo list | head`

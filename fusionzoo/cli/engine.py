@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -33,7 +33,7 @@ from fusionzoo.module import FusionModule
 DEFAULT_SEED = 0
 
 
-def main(name: str, arguments: Sequence[str]) -> int:
+def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run one of Lightning's four commands."""
     # LightningCLI doubts arguments that are not sys.argv; these are, with names resolved.
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
@@ -120,7 +120,7 @@ class FusionCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.command]
-        settings["weights"] = self.start.weights  # so that the saved config tells
+        settings["weights"] = self.start.weights or settings["weights"]
         self.root_dir = Path(settings["trainer"]["default_root_dir"] or "runs")
         if self.command == "predict":
             settings["return_predictions"] = False  # they are written as they come
@@ -130,12 +130,11 @@ class FusionCLI(LightningCLI):
         self.checkpoint = self._find_checkpoint()
         super().instantiate_classes()
         settings = self.config_init[self.command]
-        if self.checkpoint is not None:
-            settings["ckpt_path"] = self.checkpoint
-        if self.pretrained is not None:
-            weights.load_state(
-                self.model.network, self.pretrained.network.state_dict(), source=self.start.weights
-            )
+        settings["ckpt_path"] = self.checkpoint
+        source = settings["weights"]
+        if source is not None:
+            pretrained = self.pretrained or zoo.load(source)
+            weights.load_state(self.model.network, pretrained.network.state_dict(), source=source)
 
     def _find_checkpoint(self) -> str | None:
         """The checkpoint to go on with; ``last`` is the newest of all runs in the root folder."""
@@ -168,6 +167,9 @@ class FusionCLI(LightningCLI):
             logger = self.command == "fit" and TensorBoardLogger(
                 self.root_dir, name="", version=self.version, default_hp_metric=False
             )
+        checkpointing = trainer["enable_checkpointing"]
+        if self.command != "fit" and not any(isinstance(c, ModelCheckpoint) for c in callbacks):
+            checkpointing = False  # Lightning's own would complain of the folder of the training
         strategy = trainer["strategy"]
         if strategy == "auto" and _several_gpus(trainer):
             # Papers freeze parts of a network for some epochs.
@@ -176,6 +178,7 @@ class FusionCLI(LightningCLI):
             callbacks=callbacks,
             logger=logger,
             strategy=strategy,
+            enable_checkpointing=checkpointing,
             plugins=[*_as_list(trainer["plugins"]), CheckpointFiles()],
             default_root_dir=str(self.root_dir),
             **kwargs,

@@ -1,0 +1,103 @@
+"""``fusionzoo bench``: speed and memory of fusing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fusionzoo.benchmark import measure_fusing
+from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
+
+
+def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
+    """Run the command; see ``fusionzoo bench --help``."""
+    args = _parser().parse_args(arguments)
+    # Only "auto" needs torch here, and this process is not the one that is measured.
+    device = str(chosen_device(args.device)) if args.device != "cpu" else "cpu"
+    settings = {
+        "size": args.size,
+        "options": model_options(args.set),
+        "untrained": args.untrained,
+        "runs": args.runs,
+        "threads": args.threads,
+        "device": device,
+        "dtype": args.dtype,
+        "batch_size": args.batch_size,
+    }
+    results = [
+        measure_fusing(args.model, **settings, plain=plain)
+        for plain in ((True, False) if args.baseline else (False,))
+    ]
+    text = json.dumps(results if args.baseline else results[0], indent=2)
+    if args.json == "-":
+        print(text)
+        return 0
+    if args.json:
+        Path(args.json).write_text(text + "\n", encoding="utf-8")
+    _print_table(results)
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    return positive(width), positive(height)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fusionzoo bench",
+        description="Measure speed and memory of model.fuse, in a fresh process.",
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--size", type=_size, default=(640, 480), metavar="WxH", help="default: 640x480"
+    )
+    parser.add_argument("--runs", type=positive, default=5, help="timed calls (default: 5)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N")
+    parser.add_argument("--untrained", action="store_true", help="fresh weights; MODEL is a name")
+    parser.add_argument(
+        "--baseline",
+        action="store_true",
+        help="measure the network as it is trained as well, without what makes inference faster",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write JSON; - prints it, and no table")
+    return parser
+
+
+def _print_table(results: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    last = results[-1]
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(
+        f"{last['model']}, {last['width']} x {last['height']}, batch of {last['batch_size']}, "
+        f"{last['dtype']}, {last['device']} ({last['device_name']}), {last['threads']} threads, "
+        f"median of {last['runs']}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for heading in ("s / call", "min", "max", "first", "Mpixel / s", "peak MB", "loaded MB"):
+        table.add_column(heading, justify="right")
+    if last["cuda_memory_peak_mb"] is not None:
+        table.add_column("CUDA peak MB", justify="right")
+    for result in results:
+        cells = [result[f"seconds_{key}"] for key in ("median", "min", "max", "first")]
+        memory = [result["memory_peak_mb"], result["memory_loaded_mb"]]
+        if last["cuda_memory_peak_mb"] is not None:
+            memory.append(result["cuda_memory_peak_mb"])
+        table.add_row(
+            "as trained" if result["plain"] else "fuse",
+            *(f"{cell:.3f}" for cell in cells),
+            f"{result['megapixels_per_second']:.2f}",
+            *("-" if cell is None else f"{cell:.0f}" for cell in memory),
+        )
+    console.print(table)
+    if len(results) > 1:
+        plain, fused = (result["seconds_median"] for result in results)
+        console.print(f"{plain / fused:.2f} times as fast as the network as it is trained")

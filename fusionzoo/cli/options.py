@@ -1,0 +1,94 @@
+"""Options that several commands share: which model, with what options, where."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from fusionzoo.cli import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+DEFAULT_MODEL = "didfuse"
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--set``, ``--device``, ``--dtype``."""
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="name, folder written by save_pretrained, or .ckpt (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="an option of the model in place of the stored one, e.g. rule=average; repeatable",
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1, mps; by default the GPU if there is one",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of the network's arithmetic (default: %(default)s)",
+    )
+
+
+def model_options(settings: Iterable[str]) -> dict[str, Any]:
+    """The options that ``--set name=value`` gives; values are JSON, or else plain text.
+
+    Raises:
+        UsageError: a setting without ``=``.
+    """
+    options = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--set {setting}: write OPTION=VALUE, e.g. rule=average")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of ``--device``; ``auto`` is CUDA, MPS or the CPU, whichever is there first.
+
+    Raises:
+        UsageError: no such device, here or at all.
+    """
+    import torch
+
+    present = ["cpu"]
+    if torch.cuda.is_available():
+        present = [*(f"cuda:{number}" for number in range(torch.cuda.device_count())), *present]
+    if torch.backends.mps.is_available():
+        present = ["mps", *present]
+    if name == "auto":
+        return torch.device(present[0])
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    kinds = {kind.partition(":")[0] for kind in present}
+    wanted = None if device is None else name if device.index is not None else device.type
+    if wanted is None or wanted not in {*present, *kinds, "cpu:0", "mps:0"}:
+        raise UsageError(f"--device {name}: no such device here; use {" or ".join(present)}")
+    return device
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
