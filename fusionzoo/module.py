@@ -26,8 +26,8 @@ class FusionModule(lightning.LightningModule):
 
     A subclass sets ``name``, calls ``super().__init__(network)`` and implements
     ``training_step`` and ``configure_optimizers``. Optimization is manual, since the papers'
-    schedules are: :meth:`descend` makes one step, :meth:`on_train_epoch_end` steps the learning
-    rate schedulers once an epoch.
+    schedules are: :meth:`descend` makes one step, :meth:`on_train_epoch_start` keeps the learning
+    rate schedulers, which count epochs, in step.
 
     Args:
         network: takes and gives ``(B, 1, H, W)`` in its own ``value_range``; its class declares
@@ -189,13 +189,17 @@ class FusionModule(lightning.LightningModule):
             batch_size=size,
         )
 
-    def on_train_epoch_end(self) -> None:
-        """Log each optimizer's learning rate and step its scheduler: manual mode does neither."""
-        for index, optimizer in enumerate(_as_list(self.optimizers())):
-            rate = optimizer.param_groups[0]["lr"]
-            self.log(f"lr/{index}", rate, prog_bar=False, batch_size=1)
+    def on_train_epoch_start(self) -> None:
+        """Bring every learning rate scheduler to this epoch: manual mode does not step them.
+
+        At an epoch's start rather than at the end of the one before, since a run resumed from
+        that epoch's very last step never sees its end.
+        """
         for scheduler in _as_list(self.lr_schedulers()):
-            scheduler.step()
+            while scheduler.last_epoch < self.current_epoch:
+                scheduler.step()
+        for index, optimizer in enumerate(_as_list(self.optimizers())):
+            self.log(f"lr/{index}", optimizer.param_groups[0]["lr"], batch_size=1)
 
     # -- evaluation --------------------------------------------------------------------------
 
