@@ -82,7 +82,7 @@ def chosen_device(name: str) -> torch.device:
     kinds = {kind.partition(":")[0] for kind in present}
     wanted = None if device is None else name if device.index is not None else device.type
     if wanted is None or wanted not in {*present, *kinds, "cpu:0", "mps:0"}:
-        raise UsageError(f"--device {name}: no such device here; use {" or ".join(present)}")
+        raise UsageError(f"--device {name}: no such device here; use {' or '.join(present)}")
     return device
 
 

@@ -1,0 +1,229 @@
+"""The command's frame, and the commands that tell of models: list, bench, import-weights."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from cli_helpers import environment, small_model
+
+import fusionzoo
+from fusionzoo import benchmark, cli, weights
+from fusionzoo.cli import COMMANDS, main
+from fusionzoo.cli.listing import model_rows
+
+LIGHT = ("list", "import-weights", "fuse", "bench")
+
+
+def test_help_names_every_command(capsys):
+    assert main([]) == main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in COMMANDS)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fusionzoo {fusionzoo.__version__}\n"
+
+
+def test_unknown_command_gives_the_closest_one(capsys):
+    assert main(["fusee"]) == 2
+    assert "did you mean fuse?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", LIGHT)
+def test_command_help_explains_it_and_needs_no_torch(command):
+    script = (
+        "import sys; from fusionzoo.cli import main\n"
+        f"try: main([{command!r}, '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print('torch' in sys.modules or 'lightning' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    assert f"usage: fusionzoo {command}" in run.stdout
+    assert run.stdout.splitlines()[-1] == "False"
+
+
+def test_python_dash_m_is_the_command():
+    run = subprocess.run(
+        [sys.executable, "-m", "fusionzoo", "list", "--json"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    assert {row["name"].partition(".")[0] for row in json.loads(run.stdout)} == set(
+        fusionzoo.list_models()
+    )
+
+
+def test_interrupt_is_no_traceback(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fusionzoo.cli.listing.model_rows", interrupted)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == "fusionzoo: interrupted\n"
+
+
+def test_errors_of_libraries_keep_their_traceback(monkeypatch):
+    def broken(*args, **kwargs):
+        return torch.zeros(2) + torch.zeros(3)
+
+    monkeypatch.setattr("fusionzoo.cli.listing.model_rows", broken)
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        main(["list"])
+
+
+def test_debug_shows_the_traceback_of_our_errors():
+    with pytest.raises(cli.UsageError):
+        main(["fuse", "nowhere", "nowhere", "-o", "x.png", "--debug"])
+    assert main(["fuse", "nowhere", "nowhere", "-o", "x.png"]) == 2
+
+
+# list -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """A table of weights: those of one model are here, those of a tag are not."""
+    home = tmp_path / "home"
+    small_model(home / "didfuse")
+    table = tmp_path / "weights.json"
+    facts = {"origin": "a test", "training_data": "none", "weights_licence": "CC0-1.0"}
+    cfg = weights.update_weights_table("didfuse", home / "didfuse", table=table, **facts)
+    weights.update_weights_table("didfuse.far", home / "didfuse", table=table, **facts)
+    monkeypatch.setenv("FUSIONZOO_HOME", str(home))
+    real = weights.weights_table
+    monkeypatch.setattr(weights, "weights_table", lambda path=None: real(path or table))
+    return cfg
+
+
+def test_list_tells_of_weights(published, capsys):
+    assert main(["list", "--json", "did*"]) == 0
+    near, far = json.loads(capsys.readouterr().out)
+    model = fusionzoo.create_model("didfuse", channels=4)
+    assert (near["name"], far["name"]) == ("didfuse", "didfuse.far")
+    assert (near["weights"], far["weights"]) == ("local", "missing")
+    assert near["parameters"] == sum(p.numel() for p in model.network.parameters())
+    assert near["bytes"] == published.size
+    assert near["weights_licence"] == "CC0-1.0"
+
+    assert main(["list"]) == 0
+    table = capsys.readouterr().out
+    for cell in ("didfuse.far", "local", "missing", "CC0-1.0", "1.2 k"):
+        assert cell in table
+
+
+def test_list_without_weights(monkeypatch):
+    monkeypatch.setattr(weights, "weights_table", dict)
+    rows = model_rows()
+    assert [row["name"] for row in rows] == fusionzoo.list_models()
+    assert {row["weights"] for row in rows} == {"none"}
+    assert model_rows(pretrained=True) == []
+    assert model_rows("no*such") == []
+
+
+# bench ----------------------------------------------------------------------------------------
+
+
+def test_bench_measures_the_model_and_its_baseline(tmp_path, capsys):
+    folder = small_model(tmp_path / "model")
+    out = tmp_path / "speed.json"
+    command = ["bench", "--model", str(folder), "--set", "rule=l1", "--size", "48x32"]
+    command += ["--runs", "3", "--threads", "1", "--device", "cpu"]
+    assert main([*command, "--baseline", "--json", str(out)]) == 0
+    plain, fused = json.loads(out.read_text())
+    assert (plain["plain"], fused["plain"]) == (True, False)
+    for result in (plain, fused):
+        assert (result["width"], result["height"], result["runs"]) == (48, 32, 3)
+        assert (result["threads"], result["device"], result["dtype"]) == (1, "cpu", "float32")
+        low, middle, high = (result[f"seconds_{key}"] for key in ("min", "median", "max"))
+        assert 0 < low <= middle <= high
+        assert result["memory_peak_mb"] >= result["memory_loaded_mb"] > 0
+    table = capsys.readouterr().out
+    assert "as trained" in table
+    assert "48 x 32" in table
+
+    # Both are the model that was asked for, with the option that was asked for.
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 48), np.uint8)[:, 0]
+    expected, other = (
+        fusionzoo.load(folder, **options).fuse(*images) for options in ({"rule": "l1"}, {})
+    )
+    for result in (plain, fused):
+        assert result["checksum"] == pytest.approx([expected.mean(), expected.std()], abs=0.02)
+        assert result["checksum"] != pytest.approx([other.mean(), other.std()], abs=0.02)
+
+
+def test_bench_of_fresh_weights():
+    result = benchmark._measure_here(
+        "didfuse", [24, 16], {"channels": 4}, True, 2, "cpu", "bfloat16", 2, False
+    )
+    assert (result["untrained"], result["batch_size"], result["dtype"]) == (True, 2, "bfloat16")
+    pixels = 24 * 16 * 2
+    assert result["megapixels_per_second"] * result["seconds_median"] == pytest.approx(pixels / 1e6)
+
+
+def test_bench_hands_on_the_error_of_its_process(capsys):
+    assert main(["bench", "--model", "didfus", "--device", "cpu"]) == 1
+    assert "did you mean 'didfuse'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--size", "64"], ["--runs", "0"], ["--threads", "many"], ["--set", "rule"]]
+)
+def test_bench_usage(arguments, capsys):
+    try:
+        status = main(["bench", "--untrained", "--device", "cpu", *arguments])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_unknown_device_is_a_usage_error(capsys):
+    assert main(["bench", "--untrained", "--device", "toaster"]) == 2
+    assert "--device toaster: no such device here; use" in capsys.readouterr().err
+
+
+# import-weights ---------------------------------------------------------------------------------
+
+
+def test_import_weights_hands_everything_on(monkeypatch, tmp_path, capsys):
+    seen = []
+    monkeypatch.setattr(
+        "fusionzoo.zoo.import_weights", lambda name, *paths: seen.append((name, paths)) or paths[-1]
+    )
+    folder = tmp_path / "out"
+    assert main(["import-weights", "didfuse", "e.pkl", "d.pkl", "-o", str(folder)]) == 0
+    ((name, paths),) = seen
+    assert (name, [str(path) for path in paths]) == ("didfuse", ["e.pkl", "d.pkl", str(folder)])
+    assert str(folder) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["e.pkl", "d.pkl"], "e.pkl does not exist"),
+        (["e.pkl"], "takes encoder, decoder and the folder"),
+    ],
+)
+def test_import_weights_refuses(files, message, tmp_path, capsys):
+    folder = tmp_path / "out"
+    assert main(["import-weights", "didfuse", *files, "-o", str(folder)]) == 1
+    assert message in capsys.readouterr().err
+    assert not folder.exists()
+
+
+def test_import_weights_help_says_which_files(capsys):
+    with pytest.raises(SystemExit):
+        main(["import-weights", "--help"])
+    assert "didfuse ENCODER DECODER" in capsys.readouterr().out

@@ -1,0 +1,218 @@
+"""``fusionzoo fuse``."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cli_helpers import asset, environment, files_of, pairs_folder, small_model
+from PIL import Image
+
+import fusionzoo
+from fusionzoo.cli import main
+
+NAMES = ["1", "2", "night/3", "night/deep/4.b"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return small_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    return pairs_folder(tmp_path / "pairs", NAMES)
+
+
+@pytest.fixture
+def fuse(model):
+    def run(*arguments):
+        return main(["fuse", *map(str, arguments), "--model", str(model), "--device", "cpu"])
+
+    return run
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_folders(fuse, model, pairs, tmp_path, batch_size, capsys):
+    out = tmp_path / "new" / "out"
+    assert fuse(pairs / "ir", pairs / "vi", "-o", out, "--batch-size", batch_size) == 0
+    assert files_of(out) == {f"{name}.png" for name in NAMES}
+    net = fusionzoo.load(model)
+    for name in NAMES:
+        expected = net.fuse(pairs / "ir" / f"{name}.png", pairs / "vi" / f"{name}.png")
+        found = pixels(out / f"{name}.png")
+        assert found.shape == np.asarray(expected).shape == (40, 44, 3)
+        # Float rounding differs between batch sizes.
+        assert np.abs(found.astype(int) - np.asarray(expected).astype(int)).max() <= batch_size - 1
+    assert "fused 4 of 4 pairs" in capsys.readouterr().out
+
+
+def test_broken_and_lonely_files_are_reported_and_the_others_done(fuse, pairs, tmp_path, capsys):
+    broken = pairs / "vi" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    Image.fromarray(asset("ir")[:20, :20]).save(pairs / "ir" / "1.png")  # not the size of vi/1
+    lonely = pairs / "ir" / "night" / "lonely.png"
+    Image.fromarray(asset("ir")).save(lonely)
+    out = tmp_path / "out"
+    assert fuse(pairs / "ir", pairs / "vi", "-o", out, "--batch-size", 3) == 1
+    assert files_of(out) == {"night/3.png", "night/deep/4.b.png"}
+    captured = capsys.readouterr()
+    errors = captured.err.splitlines()
+    assert any(line.startswith("2: ") and str(broken) in line for line in errors)
+    assert any(line.startswith("1: ") and "20 x 20" in line for line in errors)
+    assert any(str(lonely) in line and "no partner" in line for line in errors)
+    assert "Traceback" not in captured.err
+    assert "fused 2 of 4 pairs" in captured.out
+    assert "2 failed; 1 file could not be paired" in captured.out
+
+
+def test_existing_results_are_skipped_unless_told(fuse, pairs, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    kept = out / "1.png"
+    kept.write_bytes(b"mine")
+    assert fuse(pairs / "ir", pairs / "vi", "-o", out) == 0
+    assert kept.read_bytes() == b"mine"
+    assert "fused 3 of 4 pairs" in (said := capsys.readouterr().out)
+    assert "skipped 1 that exist" in said
+
+    before = (out / "2.png").stat().st_mtime_ns
+    assert fuse(pairs / "ir", pairs / "vi", "-o", out) == 0
+    assert (out / "2.png").stat().st_mtime_ns == before
+    assert "skipped 4" in capsys.readouterr().out
+
+    assert fuse(pairs / "ir", pairs / "vi", "-o", out, "--overwrite") == 0
+    assert pixels(kept).shape == (40, 44, 3)
+    assert files_of(out) == {f"{name}.png" for name in NAMES}
+
+
+def test_nothing_half_written_when_writing_fails(fuse, pairs, tmp_path, monkeypatch, capsys):
+    def full_disk(self, stream, **options):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full_disk)
+    out = tmp_path / "out"
+    assert fuse(pairs / "ir", pairs / "vi", "-o", out) == 1
+    assert files_of(out) == set()
+    assert capsys.readouterr().err.count("No space left") == len(NAMES)
+
+
+def test_a_killed_run_leaves_whole_files_only(model, tmp_path):
+    pairs = pairs_folder(tmp_path / "pairs", [str(number) for number in range(12)])
+    out = tmp_path / "out"
+    script = (
+        "import os, signal, sys\nfrom PIL import Image\nfrom fusionzoo.cli import main\n"
+        "save, count = Image.Image.save, iter(range(99))\n"
+        "def dying(self, stream, **options):\n"
+        "    if next(count) == 5:\n"
+        "        stream.write(b'half'); stream.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    save(self, stream, **options)\n"
+        "Image.Image.save = dying\nmain(sys.argv[1:])"
+    )
+    arguments = ["fuse", pairs / "ir", pairs / "vi", "-o", out, "--model", model]
+    run = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], env=environment())
+    assert run.returncode == -9
+    visible = [name for name in files_of(out) if not os.path.basename(name).startswith(".")]
+    assert len(visible) == 5
+    for name in visible:
+        assert pixels(out / name).shape == (40, 44, 3)
+
+
+def test_results_inside_the_visible_folder_are_not_taken_for_images(fuse, pairs, capsys):
+    out = pairs / "vi" / "fused"
+    for _ in range(2):
+        assert fuse(pairs / "ir", pairs / "vi", "-o", out, "--overwrite") == 0
+    assert files_of(out) == {f"{name}.png" for name in NAMES}
+    assert "no partner" not in capsys.readouterr().err
+
+
+# Two files --------------------------------------------------------------------------------------
+
+
+def test_two_files_to_a_file_or_into_a_folder(fuse, model, pairs, tmp_path):
+    ir, vi = pairs / "ir" / "1.png", pairs / "vi" / "2.png"
+    assert fuse(ir, vi, "-o", tmp_path / "new" / "fused.tif") == 0
+    assert fuse(ir, vi, "-o", tmp_path) == 0
+    expected = np.asarray(fusionzoo.load(model).fuse(ir, vi))
+    assert (pixels(tmp_path / "new" / "fused.tif") == expected).all()
+    assert (pixels(tmp_path / "2.png") == expected).all()
+
+
+def test_no_color_and_options_of_the_model(fuse, model, pairs, tmp_path):
+    ir, vi = pairs / "ir" / "1.png", pairs / "vi" / "1.png"
+    out = tmp_path / "grey.png"
+    assert fuse(ir, vi, "-o", out, "--no-color", "--set", "rule=average", "--set", "gamma=0.2") == 0
+    expected = fusionzoo.load(model, rule="average", gamma=0.2).fuse(ir, vi, color=False)
+    assert (pixels(out) == np.asarray(expected)).all()
+    assert pixels(out).shape == (40, 44)
+
+
+@pytest.mark.parametrize("ending", [".tif", ".png"])
+def test_sixteen_bits_stay_sixteen_bits(fuse, model, tmp_path, ending):
+    for side in ("ir", "vi"):
+        (tmp_path / side).mkdir()
+        grey = asset("ir")[:40, :40].astype(np.uint16) * 20 + 7000
+        Image.fromarray(grey).save(tmp_path / side / f"a{ending}")
+    assert fuse(tmp_path / "ir", tmp_path / "vi", "-o", tmp_path / "out") == 0
+    found = pixels(tmp_path / "out" / f"a{ending}")
+    assert found.dtype == np.uint16
+    assert 7000 <= found.min() < found.max() <= 7000 + 20 * 255
+
+
+def test_ranges_and_resize(fuse, model, pairs, tmp_path):
+    ir, vi, out = tmp_path / "small.png", pairs / "vi" / "1.png", tmp_path / "out.png"
+    Image.fromarray(asset("ir")[:20, :22]).save(ir)
+    ranges = ("--ir-range", 20, 200, "--vi-range", 0, 128)
+    assert fuse(ir, vi, "-o", out, "--resize", "ir", *ranges) == 0
+    expected = fusionzoo.load(model).fuse(
+        ir, vi, resize="ir", ir_range=(20, 200), vi_range=(0, 128)
+    )
+    assert (pixels(out) == np.asarray(expected)).all()
+
+
+def test_progress_does_not_go_to_stdout(fuse, pairs, tmp_path, capsys):
+    assert fuse(pairs / "ir", pairs / "vi", "-o", tmp_path / "out") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ir", "vi/1.png", "-o", "out"), "two files or two folders"),
+        (("ir", "nowhere", "-o", "out"), "nowhere does not exist"),
+        (("ir", "vi", "-o", "vi"), "one of the folders to fuse"),
+        (("ir", "vi", "-o", "ir/1.png"), "is a file"),
+        (("ir/1.png", "vi/1.png", "-o", "vi/1.png", "--overwrite"), "one of the images to fuse"),
+        (("ir/1.png", "vi/1.png", "-o", "out"), ".png, .tif or .jpg"),
+        (("ir/1.png", "vi/1.png", "-o", "out.png", "--set", "rule"), "OPTION=VALUE"),
+        (("empty", "vi", "-o", "out"), "no pairs of images"),
+    ],
+)
+def test_usage_errors(fuse, pairs, arguments, message, monkeypatch, capsys):
+    (pairs / "empty").mkdir()
+    monkeypatch.chdir(pairs)
+    before = {name: (pairs / name).read_bytes() for name in files_of(pairs)}
+    assert fuse(*arguments) == 2
+    assert message in capsys.readouterr().err
+    assert {name: (pairs / name).read_bytes() for name in files_of(pairs)} == before
+
+
+def test_unknown_model_and_option_are_one_line(pairs, model, tmp_path, capsys):
+    files = [
+        str(pairs / "ir" / "1.png"),
+        str(pairs / "vi" / "1.png"),
+        "-o",
+        str(tmp_path / "x.png"),
+    ]
+    assert main(["fuse", *files, "--model", "didfus"]) == 1
+    assert main(["fuse", *files, "--model", str(model), "--set", "rle=sum"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert "did you mean 'didfuse'?" in first
+    assert "did you mean 'rule'?" in second
