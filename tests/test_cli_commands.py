@@ -10,7 +10,8 @@ import torch
 from cli_helpers import environment, small_model
 
 import fusionzoo
-from fusionzoo import benchmark, cli, weights
+from fusionzoo import cli, weights
+from fusionzoo.benchmark import speed
 from fusionzoo.cli import COMMANDS, main
 from fusionzoo.cli.listing import model_rows
 
@@ -164,7 +165,7 @@ def test_bench_measures_the_model_and_its_baseline(tmp_path, capsys):
 
 
 def test_bench_of_fresh_weights():
-    result = benchmark._measure_here(
+    result = speed._measure_here(
         "didfuse", [24, 16], {"channels": 4}, True, 2, "cpu", "bfloat16", 2, False
     )
     assert (result["untrained"], result["batch_size"], result["dtype"]) == (True, 2, "bfloat16")
