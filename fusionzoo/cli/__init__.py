@@ -34,6 +34,10 @@ COMMANDS = {
     "validate": Command("fusionzoo.cli.engine", "measure a model on validation pairs"),
     "test": Command("fusionzoo.cli.engine", "measure a model on test pairs"),
     "predict": Command("fusionzoo.cli.engine", "fuse the pairs of a data module to a folder"),
+    "evaluate": Command("fusionzoo.cli.evaluate", "measure fused images by published metrics"),
+    "benchmark": Command(
+        "fusionzoo.cli.benchmark", "measure the published weights; write the results tables"
+    ),
     "bench": Command("fusionzoo.cli.bench", "measure speed and memory of fusing"),
     "import-weights": Command(
         "fusionzoo.cli.import_weights", "convert weights that a paper's authors released"
@@ -69,9 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        if debug or not _is_message(error):
+        message = None if debug else _message_in(error)
+        if message is None:
             raise
-        return _complain(f"{name}: {error}", getattr(error, "exit_status", FAILED))
+        return _complain(f"{name}: {message}", getattr(message, "exit_status", FAILED))
 
 
 class UsageError(ValueError):
@@ -80,16 +85,19 @@ class UsageError(ValueError):
     exit_status = USAGE
 
 
-def _is_message(error: Exception) -> bool:
-    """Whether this package raised the error on purpose, to tell the user something.
+def _message_in(error: BaseException | None) -> BaseException | None:
+    """The error, or the cause of it, that this package raised to tell the user something.
 
     Such an error needs no traceback. One that comes out of a library does: what went wrong, and
     where, is not known here.
     """
-    if not isinstance(error, ValueError | TypeError | OSError | RuntimeError):
-        return False
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").partition(".")[0] == "fusionzoo"
+    while error is not None:
+        if isinstance(error, ValueError | TypeError | OSError | RuntimeError):
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if frame.f_globals.get("__name__", "").partition(".")[0] == "fusionzoo":
+                return error
+        error = error.__cause__  # jsonargparse wraps what a class refuses
+    return None
 
 
 def _complain(message: str, status: int) -> int:

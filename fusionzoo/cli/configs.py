@@ -34,7 +34,7 @@ def find_config(name: str) -> str:
     packaged = packaged_configs()
     if name in packaged and not Path(name).is_file():
         return str(packaged[name])
-    if Path(name).is_file() or "://" in name or name.lstrip().startswith("{"):
+    if Path(name).is_file() or name.lstrip().startswith("{"):  # a file, or JSON itself
         return name
     close = difflib.get_close_matches(name, packaged, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""

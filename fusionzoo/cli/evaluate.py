@@ -1,0 +1,252 @@
+"""``fusionzoo evaluate``: metrics of fused folders and of models, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusionzoo.cli import FAILED, UsageError
+from fusionzoo.cli.options import chosen_device, model_options
+
+if TYPE_CHECKING:
+    from fusionzoo.evaluation import Evaluation, Method
+
+_EPILOG = """\
+A fused image belongs to the pair whose path below IR and VI is the same up to the ending. Missing
+and left-over files, files of another size and files that cannot be read are listed; everything else
+is measured. Means are over the pairs that all methods have.
+
+Models fuse on the fly what a published protocol measures: grey images, rounded to 8 bits.
+
+Several methods: * marks the best, + the second best.
+
+Exit status: 0 all done; 1 something is missing or could not be measured; 2 wrong usage.
+"""
+
+
+def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
+    """Run the command; see ``fusionzoo evaluate --help``."""
+    args = _parser().parse_args(arguments)
+    _check(args)
+    methods = _methods(args)
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    from fusionzoo.evaluation import draw, evaluate, write_report
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("measuring", total=None)
+        found = evaluate(
+            args.ir,
+            args.vi,
+            methods,
+            protocol=args.protocol,
+            metrics=args.metrics,
+            stretch=args.stretch,
+            device=chosen_device(args.device),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for problem in found.problems:
+        print(problem, file=sys.stderr)
+    if not found.compared:
+        print("fusionzoo: evaluate: no pair was measured for every method", file=sys.stderr)
+        return FAILED
+    _print_table(found)
+    if args.per_image:
+        _print_images(found)
+    for path in args.output:
+        write_report(found, path)
+    for path in args.plot:
+        draw(found, path)
+    return FAILED if found.problems else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fusionzoo evaluate",
+        description="Measure fused images by the metrics of a named protocol.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for side, what in (("ir", "infrared"), ("vi", "visible")):
+        parser.add_argument(
+            f"--{side}", metavar="DIR", required=True, type=Path, help=f"{what} images"
+        )
+    parser.add_argument(
+        "--fused",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folders of fused images, called by the folder's name unless told otherwise",
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[NAME=]MODEL",
+        help="models that fuse on the fly: name, folder written by save_pretrained, or .ckpt",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="an option of all these models in place of the stored one; repeatable",
+    )
+    parser.add_argument(
+        "--color", action="store_true", help="let models fuse in colour, before grey is measured"
+    )
+    parser.add_argument(
+        "--protocol", default="cddfuse", help="definitions of the metrics (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="EN SD, or EN,SD; by default the protocol's usual ones",
+    )
+    parser.add_argument(
+        "--stretch",
+        action="store_true",
+        help="spread each fused image over 0...255 before measuring it, as some released test "
+        "scripts do; the outputs record it",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="write .csv, .json or .md with every image's values; repeatable",
+    )
+    parser.add_argument(
+        "--plot",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="draw bars and cumulative curves to .png or .svg; repeatable",
+    )
+    parser.add_argument("--per-image", action="store_true", help="show every image's values")
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="cpu, cuda, cuda:1, mps; by default the GPU if there is one",
+    )
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse what cannot end well before anything is measured.
+
+    Raises:
+        UsageError: saying what.
+    """
+    if not args.fused and not args.model:
+        raise UsageError("give --fused DIR or --model NAME: what is to be measured?")
+    if args.set and not args.model:
+        raise UsageError("--set is for models that fuse on the fly; give --model")
+    if args.metrics is not None:
+        given = [name for names in args.metrics for name in names.split(",") if name]
+        args.metrics = list(dict.fromkeys(given)) or None
+    from fusionzoo.evaluation.measuring import find_sources
+    from fusionzoo.evaluation.plots import check_plot
+    from fusionzoo.evaluation.reports import check_report
+    from fusionzoo.metrics import get_protocol
+
+    try:
+        get_protocol(args.protocol).select(args.metrics)
+        find_sources(args.ir, args.vi)
+        for path in args.output:
+            check_report(path)
+        for path in args.plot:
+            check_plot(path)
+    except (ValueError, OSError, ImportError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _methods(args: argparse.Namespace) -> list[Method]:
+    from fusionzoo import zoo
+    from fusionzoo.evaluation import fused_by, fused_folder
+
+    methods = []
+    for given in args.fused:
+        name, folder = _named(given)
+        try:
+            methods.append(fused_folder(name or Path(folder).resolve().name, folder))
+        except (ValueError, OSError) as error:
+            raise UsageError(f"--fused {given}: {error}") from None
+    options = model_options(args.set)
+    for given in args.model:
+        name, source = _named(given)
+        model = zoo.load(source, device=chosen_device(args.device), **options)
+        label = name or (Path(source).resolve().name if Path(source).is_dir() else source)
+        told = " ".join([source, *sorted(args.set), *(["color"] if args.color else [])])
+        methods.append(fused_by(label, model, color=args.color, source=told))
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"two methods are called {name}; call one of them by NAME={name}")
+    return methods
+
+
+def _named(given: str) -> tuple[str, str]:
+    """``NAME=WHERE`` in its parts; the name is empty where there is none."""
+    name, equals, where = given.partition("=")
+    return (name, where) if equals and name and not Path(given).exists() else ("", given)
+
+
+def _print_table(found: Evaluation) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from fusionzoo.evaluation.reports import arrow, cells, headline
+
+    console = _console()
+    console.print(headline(found))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for scores in found.scores:
+        table.add_column(Text(scores.name), justify="right", no_wrap=True)
+    for metric, better in found.higher_is_better.items():
+        row = cells(found, metric, marks={1: "{} *", 2: "{} +"})
+        # Unmarked values keep the room of a mark, so that digits stand below digits.
+        wide = [cell if cell[-1] in "*+" else f"{cell}  " for cell in row]
+        texts = [Text(cell, style="bold" if cell.endswith("*") else "") for cell in wide]
+        table.add_row(metric + arrow(better), *texts)
+    console.print(table)
+
+
+def _print_images(found: Evaluation) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from fusionzoo.evaluation.numbers import decimals, shown
+
+    for scores in found.scores:
+        table = Table(title=Text(scores.name), box=None, pad_edge=False, header_style="bold")
+        table.add_column("image", no_wrap=True)
+        for metric in found.metrics:
+            table.add_column(metric, justify="right", no_wrap=True)
+        images = scores.images.values()
+        digits = {m: decimals(values[m] for values in images) for m in found.metrics}
+        for name, values in scores.images.items():
+            table.add_row(Text(name), *(shown(values[m], digits[m]) for m in found.metrics))
+        _console().print(table)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # A pipe has no width: nothing may be broken there for want of space.
+    return Console(width=None if sys.stdout.isatty() else 400, highlight=False, markup=False)

@@ -1,0 +1,314 @@
+"""``fusionzoo fit``, ``validate``, ``test`` and ``predict``."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from cli_helpers import files_of, pairs_folder, small_model
+from PIL import Image
+
+import fusionzoo
+from fusionzoo import weights
+from fusionzoo.cli import main
+from fusionzoo.cli.callbacks import CheckpointFiles
+from fusionzoo.cli.configs import find_config, packaged_configs, with_names_resolved
+from fusionzoo.cli.start import root_folder
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::lightning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+CPU = ["--trainer.accelerator=cpu", *QUIET]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small images gain nothing from more, and lose much where other processes want to run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return pairs_folder(tmp_path_factory.mktemp("pairs"), ["1", "2", "3", "night/4", "night/5"])
+
+
+def fit_arguments(root, runs):
+    return [
+        *("fit", "--config", "didfuse", "--model.init_args.channels=4"),
+        *("--model.init_args.rule=average", f"--data.root={root}", "--data.holdout=1"),
+        *("--data.batch_size=2", "--data.pairs_per_epoch=4", "--data.crop_size=32"),
+        *("--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1"),
+        f"--trainer.default_root_dir={runs}",
+        *CPU,
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory):
+    """The folder of a run of two epochs."""
+    runs = tmp_path_factory.mktemp("runs")
+    assert main(fit_arguments(root, runs)) == 0
+    return runs / "version_0"
+
+
+def measured(capsys, *arguments):
+    """The numbers of the table that ``test`` or ``validate`` prints."""
+    capsys.readouterr()
+    assert main([*map(str, arguments), *CPU]) == 0
+    rows = [line.strip("│|\n ").split("│") for line in capsys.readouterr().out.splitlines()]
+    return {row[0].strip(): float(row[1]) for row in rows if len(row) == 2 and "/" in row[0]}
+
+
+def test_fit_leaves_a_whole_run(run):
+    files = files_of(run)
+    assert {"config.yaml", "checkpoints/last.ckpt"} <= files
+    assert {f"pretrained/{name}" for name in ("config.json", "model.safetensors", "README.md")} <= (
+        files
+    )
+    assert any(name.startswith("events.out.tfevents") for name in files)
+    assert not [name for name in files if name.endswith(".tmp")]
+
+
+def test_pretrained_folder_holds_the_last_weights(run):
+    model = fusionzoo.load(run / "pretrained")
+    assert model.options["channels"] == 4
+    assert model.options["rule"] == "average"
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["epoch"] == 1
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(tensor, content["state_dict"][key])
+    untrained = small_model(run.parent / "untrained")
+    state, _ = weights.read_safetensors(untrained / "model.safetensors")
+    assert not torch.equal(
+        state["encoder.conv1.conv.weight"], model.network.encoder.conv1.conv.weight
+    )
+
+
+def test_saved_config_starts_the_same_run(run, tmp_path):
+    again = ["fit", "--config", str(run / "config.yaml"), f"--trainer.default_root_dir={tmp_path}"]
+    assert main(again) == 0
+    files = [
+        folder / "pretrained" / "model.safetensors" for folder in (run, tmp_path / "version_0")
+    ]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_test_measures_trained_weights_however_they_are_named(run, root, tmp_path, capsys):
+    data = f"--data.test_root={root}"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    by_folder = measured(capsys, "test", "--weights", run / "pretrained", data)
+    assert by_folder.keys() >= {"test/SD", "test/SSIM", "test/Qabf"}
+    # Neither names the model's options: they come with the weights.
+    assert measured(capsys, "test", "--ckpt_path", checkpoint, data) == by_folder
+    assert measured(capsys, "test", f"--ckpt_path={checkpoint}", data) == by_folder
+    assert (
+        measured(capsys, "test", "--config=didfuse", f"--weights={checkpoint}", data) == by_folder
+    )
+    last = f"--trainer.default_root_dir={run.parent}"
+    assert measured(capsys, "test", "--ckpt_path", "last", last, data) == by_folder
+    # Both can be part of a configuration as well.
+    for number, key in enumerate(("weights", "ckpt_path")):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        kept = {name: config[name] for name in ("model", "data")}
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(yaml.safe_dump({**kept, key: str(checkpoint)}))
+        assert measured(capsys, "test", "--config", file, data) == by_folder
+
+    options = ("--model.init_args.rule=l1",)  # what is given wins over what is stored
+    assert measured(capsys, "test", "--weights", run / "pretrained", *options, data) != by_folder
+    untrained = ("--model=didfuse", "--model.init_args.channels=4")
+    assert measured(capsys, "test", *untrained, data) != by_folder
+
+
+def test_validate_measures_the_pairs_held_back(run, root, capsys):
+    data = (f"--data.root={root}", "--data.holdout=1", "--data.seed=2020")
+    found = measured(capsys, "validate", "--weights", run / "pretrained", *data)
+    assert found.keys() >= {"val/SD", "val/Qabf"}
+
+
+def test_measuring_leaves_no_files(run, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    measured(capsys, "test", "--weights", run / "pretrained", f"--data.test_root={root}")
+    assert files_of(tmp_path) == set()
+
+
+def test_weights_start_training(run, root, tmp_path):
+    frozen = ["--weights", str(run / "pretrained"), "--model.init_args.lr=0"]
+    assert main([*fit_arguments(root, tmp_path), *frozen]) == 0
+    new, old = (
+        fusionzoo.load(folder) for folder in (tmp_path / "version_0/pretrained", run / "pretrained")
+    )
+    assert new.options == {**old.options, "lr": 0.0}
+    for (key, ours), theirs in zip(
+        new.network.named_parameters(), old.network.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs), key
+    assert yaml.safe_load((tmp_path / "version_0/config.yaml").read_text())["weights"] == (
+        str(run / "pretrained")
+    )
+
+
+@pytest.mark.parametrize("color", [True, False])
+def test_predict_writes_every_pair(run, root, tmp_path, monkeypatch, color):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["predict", "--weights", str(run / "pretrained"), f"--data.predict_root={root}"]
+    output = [] if color else ["--output", "else/where"]
+    assert main([*arguments, f"--data.color={str(color).lower()}", *output, *CPU]) == 0
+    out = tmp_path / ("fused" if color else "else/where")
+    names = ["1", "2", "3", "night/4", "night/5"]
+    assert files_of(out) == {f"{name}.png" for name in names}
+    model = fusionzoo.load(run / "pretrained")
+    for name in names:
+        expected = np.asarray(
+            model.fuse(root / "ir" / f"{name}.png", root / "vi" / f"{name}.png", color=color)
+        )
+        with Image.open(out / f"{name}.png") as image:
+            found = np.asarray(image)
+        assert found.shape == expected.shape
+        assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1  # rounding on the way
+
+
+def test_predict_keeps_names_with_dots(run, tmp_path):
+    # A name may hold dots; only the ending is the writer's.
+    data = pairs_folder(tmp_path / "pairs", ["a.b", "a"])
+    arguments = ["predict", "--weights", str(run / "pretrained"), f"--data.predict_root={data}"]
+    assert main([*arguments, "--output", str(tmp_path / "out"), *CPU]) == 0
+    assert files_of(tmp_path / "out") == {"a.b.png", "a.png"}
+
+
+# Going on ---------------------------------------------------------------------------------------
+
+
+def test_last_goes_on_in_the_same_folder(run, root, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(run, runs / "version_0")
+    more = ["--ckpt_path", "last", "--trainer.max_epochs=3"]
+    assert main([*fit_arguments(root, runs), *more]) == 0
+    assert [path.name for path in runs.iterdir()] == ["version_0"]
+    content = torch.load(runs / "version_0/checkpoints/last.ckpt", weights_only=True)
+    assert content["epoch"] == 2
+    assert (
+        yaml.safe_load((runs / "version_0/config.yaml").read_text())["trainer"]["max_epochs"] == 3
+    )
+
+
+def test_last_without_a_run(root, tmp_path, capsys):
+    assert main([*fit_arguments(root, tmp_path / "new"), "--ckpt_path", "last"]) == 0
+    assert (tmp_path / "new/version_0/pretrained/model.safetensors").is_file()
+    nowhere = ["--ckpt_path=last", f"--trainer.default_root_dir={tmp_path / 'no'}", *CPU]
+    assert main(["test", "--model=didfuse", f"--data.test_root={root}", *nowhere]) == 2
+    assert "there is no last.ckpt" in capsys.readouterr().err
+
+
+def test_checkpoints_kept_and_in_between(root, tmp_path):
+    more = ["--checkpoint.keep_every=2", "--checkpoint.minutes=0", "--trainer.max_epochs=4"]
+    assert main([*fit_arguments(root, tmp_path), *more]) == 0
+    assert files_of(tmp_path / "version_0" / "checkpoints") == {
+        "last.ckpt",
+        "epoch=0001.ckpt",
+        "epoch=0003.ckpt",
+    }
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, monkeypatch):
+    files, path = CheckpointFiles(), tmp_path / "last.ckpt"
+    files.save_checkpoint({"epoch": 1}, path)
+
+    def full_disk(checkpoint, path, storage_options=None):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(
+        "lightning.pytorch.plugins.TorchCheckpointIO.save_checkpoint", staticmethod(full_disk)
+    )
+    with pytest.raises(OSError, match="No space"):
+        files.save_checkpoint({"epoch": 2}, path)
+    assert files_of(tmp_path) == {"last.ckpt"}
+    assert files.load_checkpoint(path) == {"epoch": 1}
+
+
+def test_checkpoints_with_objects_are_refused(tmp_path):
+    torch.save({"fusionzoo": logging.getLogger("x")}, tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match="pickled objects"):
+        CheckpointFiles().load_checkpoint(tmp_path / "bad.ckpt")
+
+
+# Names and errors -------------------------------------------------------------------------------
+
+
+def test_every_packaged_config_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "didfuse" in packaged_configs()
+    for name in packaged_configs():
+        assert find_config(name).endswith(".yaml")
+        content = yaml.safe_load(Path(find_config(name)).read_text())
+        assert name.partition(".")[0] in content["model"]["class_path"]
+    own = tmp_path / "own.yaml"
+    own.touch()
+    assert find_config("own.yaml") == "own.yaml"
+    (tmp_path / "didfuse").mkdir()  # a folder is no configuration
+    assert find_config("didfuse").endswith("train.yaml")
+
+
+def test_the_root_folder_is_what_comes_last(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("trainer:\n  default_root_dir: there")
+    (tmp_path / "other.yaml").write_text("data:\n  root: x")
+    config, other = f"--config={own}", f"--config={tmp_path / 'other.yaml'}"
+    option = "--trainer.default_root_dir"
+    assert root_folder([]) == Path("runs")
+    assert root_folder([option, "here", config, "--x", "1"]) == Path("there")
+    assert root_folder(["--config", str(own), f"{option}=here", other]) == Path("here")
+    inline = '{"trainer": {"default_root_dir": "inline"}}'
+    assert root_folder(["--config", inline]) == Path("inline")
+
+
+def test_names_on_the_command_line():
+    path = find_config("didfuse")
+    module = "fusionzoo.models.didfuse.module.DIDFuse"
+    assert with_names_resolved(["--config", "didfuse", "--data.root", "didfuse"]) == [
+        *("--config", path, "--data.root", "didfuse")
+    ]
+    assert with_names_resolved(["-c", "didfuse", "--config=didfuse"]) == [
+        *("-c", path, f"--config={path}")
+    ]
+    assert with_names_resolved(["--model", "didfuse"]) == ["--model", module]
+    assert with_names_resolved(["--model=my.Own"]) == ["--model=my.Own"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--config", "didfus"], 2, "did you mean 'didfuse'?"),
+        (["--config", "didfuse", "--weights", "a", "--ckpt_path", "b"], 2, "exclude each other"),
+        (["--config", "didfuse", "--ckpt_path", "nowhere.ckpt"], 2, "nowhere.ckpt: no such file"),
+        (["--config", "didfuse", "--weights", "didfus"], 1, "did you mean 'didfuse'?"),
+        (["--config", "didfuse", "--data.rot", "x"], 2, "data.rot"),
+        (["--config", "didfuse", "--data.root", "nowhere"], 1, "nowhere: no such folder"),
+        (["--config", "didfuse", "--model.init_args.variant", "fll"], 1, "variant must be one of"),
+    ],
+)
+def test_errors_are_told_without_a_traceback(arguments, status, message, tmp_path, capsys):
+    try:
+        found = main(["fit", *arguments, f"--trainer.default_root_dir={tmp_path}", *CPU])
+    except SystemExit as end:
+        found = end.code
+    assert found == status
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_weights_of_another_architecture_are_refused(run, root, tmp_path, capsys):
+    arguments = [*fit_arguments(root, tmp_path), "--weights", str(run / "pretrained")]
+    assert main([*arguments, "--model.init_args.channels=6"]) == 1
+    assert "differing in shape" in capsys.readouterr().err
