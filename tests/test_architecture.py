@@ -22,9 +22,11 @@ RANK = {
     "metrics": 2,
     "data": 2,
     "losses": 3,
+    "evaluation": 3,
     "module": 4,
     "models": 5,
     "zoo": 6,
+    "results": 6,
     "": 7,  # fusionzoo/__init__.py: the public names
     "plot": 8,
     "benchmark": 8,

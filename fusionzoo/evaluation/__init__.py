@@ -1,0 +1,28 @@
+"""Measuring fused images: folders of them, or models that fuse on the fly, side by side.
+
+    from fusionzoo.evaluation import evaluate, fused_folder, fused_by
+
+    model = fusionzoo.load("didfuse")
+    methods = [fused_folder("theirs", "theirs/"), fused_by("ours", model)]
+    found = evaluate("ir/", "vi/", methods, protocol="cddfuse")
+    found.mean("ours", "VIF"), found.std("ours", "VIF"), found.best("VIF")
+
+``fusionzoo evaluate`` is this on the command line.
+"""
+
+from fusionzoo.evaluation.measuring import Evaluation, Scores, evaluate, evaluate_pairs
+from fusionzoo.evaluation.methods import Method, fused_by, fused_folder
+from fusionzoo.evaluation.plots import draw
+from fusionzoo.evaluation.reports import write_report
+
+__all__ = [
+    "Evaluation",
+    "Method",
+    "Scores",
+    "draw",
+    "evaluate",
+    "evaluate_pairs",
+    "fused_by",
+    "fused_folder",
+    "write_report",
+]
