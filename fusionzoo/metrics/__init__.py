@@ -66,7 +66,7 @@ def per_image(
             of one size and on one device.
 
     Returns:
-        {metric name: (B,)}, in the order asked for, float64 if an image is, float32 otherwise.
+        {metric name: (B,)}, in the order asked for, float64 (float32 on devices without it).
 
     Raises:
         ValueError: unknown names, images that do not fit together, NaN, values out of range.
@@ -167,15 +167,19 @@ class FusionMetrics(MetricCollection):
             compute_groups=False,
         )
         self.protocol = found.name
+        self._order = tuple(entry.name for entry in found.select(metrics))
 
     @property
     def higher_is_better(self) -> dict[str, bool | None]:
         """Direction of improvement of each metric."""
-        return {name: m.higher_is_better for name, m in self.items(keep_base=True)}
+        return {name: metric.higher_is_better for name, metric in self._in_order()}
+
+    def _in_order(self) -> list[tuple[str, FusionMetric]]:
+        # MetricCollection sorts by name; tables want the order of the protocol or the caller.
+        return sorted(self.items(), key=lambda item: self._order.index(item[1].metric))
 
     def _measure(self, fused: Tensor, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
-        names = [metric.metric for metric in self.values()]
-        return per_image(self.protocol, names, fused, ir, vi)
+        return per_image(self.protocol, self._order, fused, ir, vi)
 
     def _add(self, values: dict[str, Tensor]) -> None:
         for metric in self.values():
@@ -191,4 +195,8 @@ class FusionMetrics(MetricCollection):
         """Add a batch and give the means over this batch alone."""
         values = self._measure(fused, ir, vi)
         self._add(values)
-        return {name: values[metric.metric].mean() for name, metric in self.items()}
+        return {name: values[metric.metric].mean() for name, metric in self._in_order()}
+
+    def compute(self) -> dict[str, Tensor]:
+        """Mean of every metric over all images, in the order asked for."""
+        return {name: metric.compute() for name, metric in self._in_order()}

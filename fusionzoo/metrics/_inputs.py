@@ -80,25 +80,35 @@ def check_images(images: Sequence[Tensor], *, same_channels: bool = True) -> Non
             )
 
 
-def to_levels(image: Tensor) -> Tensor:
-    """Grey levels 0...255 as float32, or as float64 where the image was float64."""
-    if image.dtype == torch.uint8:
-        return image.float()
-    if image.dtype != torch.float64:
-        image = image.float()
-    return image.clamp(0, 1) * 255
+def to_levels(image: Tensor, *, exact: bool = False) -> Tensor:
+    """Grey levels 0...255 in float32, or in float64 where the image is float64.
+
+    ``exact`` gives float64 for every image: for measures that compare nearly equal numbers in
+    flat places. Apple's mps has no float64; there digits beyond the fourth may differ.
+    """
+    if exact and image.device.type != "mps":
+        dtype = torch.float64
+    else:
+        dtype = torch.float64 if image.dtype == torch.float64 else torch.float32
+    levels = image.to(dtype)
+    return levels if image.dtype == torch.uint8 else levels.clamp(0, 1) * 255
 
 
-def prepare(*images: Tensor) -> tuple[list[Tensor], int]:
+def prepare(*images: Tensor, exact: bool = False) -> tuple[list[Tensor], int]:
     """Check images and give them as grey levels (B*C,1,H,W), with the number of channels C."""
     batches = [as_batch(image, role) for role, image in zip(ROLES, images, strict=False)]
     check_images(batches)
-    levels = [to_levels(batch) for batch in batches]
+    levels = [to_levels(batch, exact=exact) for batch in batches]
     dtype = levels[0].dtype
     for other in levels[1:]:
         dtype = torch.promote_types(dtype, other.dtype)
     channels = levels[0].shape[1]
     return [level.to(dtype).flatten(0, 1)[:, None] for level in levels], channels
+
+
+def precise(levels: Tensor) -> Tensor:
+    """Levels in float64, where the device has it."""
+    return levels if levels.device.type == "mps" else levels.double()
 
 
 def reduce(values: Tensor, channels: int, reduction: Reduction) -> Tensor:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import (
-    structural_similarity_index_measure as _torchmetrics_ssim,
-)
 
-from fusionzoo.metrics._filters import separable, sobel
+from fusionzoo.metrics._filters import gaussian, separable, sobel
 from fusionzoo.metrics._intensity import image_mean, safe_sqrt
 
 # Wang, Simoncelli, Bovik 2003: exponents of the five scales.
@@ -66,40 +64,116 @@ def grey_level_difference(fused: Tensor) -> Tensor:
     return image_mean(along_w + along_h)
 
 
-def gaussian_ssim(fused: Tensor, source: Tensor, *, data_range: float = 255.0) -> Tensor:
-    """SSIM in an 11x11 Gaussian window of sd 1.5, where the window fits (torchmetrics)."""
-    need_size(fused, GAUSSIAN_SIZE, "ssim")
-    values = _torchmetrics_ssim(fused, source, data_range=data_range, reduction="none")
-    return values.view(-1)
-
-
-def uniform_ssim(
-    fused: Tensor, source: Tensor, *, data_range: float = 255.0, size: int = 7
-) -> Tensor:
-    """SSIM in a uniform window with sample (n-1) variances, where the window fits.
-
-    torchmetrics has the uniform window, but only with population variances.
-    """
-    need_size(fused, size, "ssim")
+def _ssim_maps(
+    x: Tensor, y: Tensor, taps: tuple[float, ...], data_range: float, sample: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Map of SSIM and map of its contrast-structure factor, where the window fits."""
     # Variances do not change when a constant is taken off, and lose fewer digits then.
-    shift = fused.detach().mean(dim=(1, 2, 3), keepdim=True)
-    x, y = fused - shift, source - shift
-    maps = torch.cat([x, y, x * x, y * y, x * y])
-    mean_x, mean_y, xx, yy, xy = separable(maps, (1 / size,) * size).chunk(5)
-    sample = size**2 / (size**2 - 1)
+    shift = x.detach().mean(dim=(1, 2, 3), keepdim=True)
+    x, y = x - shift, y - shift
+    mean_x, mean_y, xx, yy, xy = separable(torch.cat([x, y, x * x, y * y, x * y]), taps).chunk(5)
     var_x = sample * (xx - mean_x.square())
     var_y = sample * (yy - mean_y.square())
     cov = sample * (xy - mean_x * mean_y)
     mean_x, mean_y = mean_x + shift, mean_y + shift
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    above = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
-    below = (mean_x.square() + mean_y.square() + c1) * (var_x + var_y + c2)
-    return image_mean(above / below)
+    structure = (2 * cov + c2) / (var_x + var_y + c2)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+    return luminance * structure, structure
 
 
-def ms_ssim_scales(height: int, width: int) -> int:
-    """How many of the five scales of MS-SSIM an image has room for."""
-    scales = 1
-    while scales < len(MS_SSIM_WEIGHTS) and min(height, width) >= GAUSSIAN_SIZE * 2**scales:
-        scales += 1
-    return scales
+def gaussian_ssim(fused: Tensor, source: Tensor, *, data_range: float = 255.0) -> Tensor:
+    """SSIM in an 11x11 Gaussian window of sd 1.5.
+
+    Equal to kornia's with padding="valid". torchmetrics averages over a reflected border too.
+    """
+    need_size(fused, GAUSSIAN_SIZE, "ssim")
+    return image_mean(_ssim_maps(fused, source, gaussian(GAUSSIAN_SIZE, 1.5), data_range)[0])
+
+
+def uniform_ssim(
+    fused: Tensor, source: Tensor, *, data_range: float = 255.0, size: int = 7
+) -> Tensor:
+    """SSIM in a uniform window with sample (n-1) variances, as scikit-image has by default."""
+    need_size(fused, size, "ssim")
+    sample = size**2 / (size**2 - 1)
+    return image_mean(_ssim_maps(fused, source, (1 / size,) * size, data_range, sample)[0])
+
+
+def ms_ssim(fused: Tensor, source: Tensor, *, data_range: float = 255.0) -> Tensor:
+    """Product over up to five scales, halved by 2x2 means; negative factors count as 0."""
+    need_size(fused, GAUSSIAN_SIZE, "ms_ssim")
+    taps = gaussian(GAUSSIAN_SIZE, 1.5)
+    room = min(fused.shape[-2:]) // GAUSSIAN_SIZE
+    weights = MS_SSIM_WEIGHTS[: room.bit_length()]
+    product: Tensor | float = 1.0
+    for scale, weight in enumerate(weights):
+        if scale:
+            fused, source = F.avg_pool2d(fused, 2), F.avg_pool2d(source, 2)
+        whole, structure = _ssim_maps(fused, source, taps, data_range)
+        factor = image_mean(whole if scale == len(weights) - 1 else structure)
+        product = product * factor.clamp_min(0) ** (weight / sum(weights))
+    return product
+
+
+def mef_ms_ssim(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
+    """Structural similarity to the patch that both sources together would give.
+
+    Ma, Zeng, Wang 2015, three scales. The desired patch is a weighted sum of the sources with
+    means taken off, so its moments follow from those of the sources: a few filters do.
+    """
+    need_size(fused, GAUSSIAN_SIZE, "MS_SSIM")
+    room = min(fused.shape[-2:]) // GAUSSIAN_SIZE
+    weights = MS_SSIM_WEIGHTS[:3][: room.bit_length()]
+    product: Tensor | float = 1.0
+    for scale, weight in enumerate(weights):
+        if scale:
+            fused, ir, vi = (_halve(image) for image in (fused, ir, vi))
+        product = product * _mef_ssim(fused, ir, vi).clamp_min(0) ** (weight / sum(weights))
+    return product
+
+
+def _halve(images: Tensor) -> Tensor:
+    height, width = images.shape[-2:]
+    return F.avg_pool2d(F.pad(images, (0, width % 2, 0, height % 2), mode="replicate"), 2)
+
+
+def _mef_ssim(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
+    count = fused.shape[0]
+    f, a, b = (i - i.mean(dim=(1, 2, 3), keepdim=True) for i in (fused, ir, vi))
+    maps = torch.cat([f, a, b, f * f, a * a, b * b, f * a, f * b, a * b])
+
+    def moments(taps: tuple[float, ...]) -> tuple[Tensor, ...]:
+        mf, ma, mb, ff, aa, bb, fa, fb, ab = separable(maps, taps).split(count)
+        return (
+            (ff - mf * mf).clamp_min(0),
+            (aa - ma * ma).clamp_min(0),
+            (bb - mb * mb).clamp_min(0),
+            fa - mf * ma,
+            fb - mf * mb,
+            ab - ma * mb,
+        )
+
+    area = GAUSSIAN_SIZE**2
+    _, aa, bb, _, _, ab = moments((1 / GAUSSIAN_SIZE,) * GAUSSIAN_SIZE)
+    norm_a, norm_b = safe_sqrt(area * aa), safe_sqrt(area * bb)
+    norm_sum = safe_sqrt((area * (aa + bb + 2 * ab)).clamp_min(0))
+    tiny = torch.finfo(torch.float64).eps
+    # 1 where both sources have the same structure; then the stronger one takes all.
+    consistency = ((norm_sum + tiny) / (norm_a + norm_b + tiny)).clamp(0, 1)
+    power = torch.tan(torch.pi / 2 * consistency).clamp(max=10)
+    power = torch.where(consistency >= 1, 10.0, power)
+    ed_a, ed_b = norm_a + 0.001, norm_b + 0.001
+    # Ratio of the weights by logarithms: their powers leave float32.
+    share_a = torch.sigmoid(power * (ed_a.log() - ed_b.log()))
+    alpha, beta = share_a / ed_a, (1 - share_a) / ed_b
+    length = area * (alpha**2 * aa + beta**2 * bb + 2 * alpha * beta * ab)
+    length = safe_sqrt(length.clamp_min(0))
+    stretch = torch.maximum(ed_a, ed_b) / torch.where(length > 0, length, 1.0)
+    alpha, beta = alpha * stretch, beta * stretch
+
+    ff, aa, bb, fa, fb, ab = moments(gaussian(GAUSSIAN_SIZE, 1.5))
+    wanted = alpha**2 * aa + beta**2 * bb + 2 * alpha * beta * ab
+    mixed = alpha * fa + beta * fb
+    constant = (0.03 * 255) ** 2
+    return image_mean((2 * mixed + constant) / (wanted + ff + constant))

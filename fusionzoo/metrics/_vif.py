@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fusionzoo.metrics._filters import gaussian, separable
 from fusionzoo.metrics._intensity import centred
+from fusionzoo.metrics._structure import need_size
 
 # Window sizes 2^(5-s)+1 of the four scales; the standard deviation is a fifth of the size.
 WINDOWS = (17, 9, 5, 3)
@@ -31,6 +32,7 @@ def scale_maps(
 
     ``saturate_first`` cuts the products of the first scale to 255, as uint8 arithmetic does.
     """
+    need_size(fused, WINDOWS[0], "VIF")
     count = fused.shape[0]
     images = torch.cat([fused, *sources])
     for scale, size in enumerate(WINDOWS):
