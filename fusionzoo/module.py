@@ -179,7 +179,10 @@ class FusionModule(lightning.LightningModule):
         optimizer.step()
 
     def log_losses(self, terms: Mapping[str, Tensor]) -> None:
-        """Log every loss term under its name, as ``train/<term>``, per step and epoch mean."""
+        """Log every loss term under its name, as ``train/<term>``, per step and epoch mean.
+
+        In distributed runs these are means over all processes.
+        """
         size = self.trainer.train_dataloader.batch_size if self.trainer.train_dataloader else None
         self.log_dict(
             {f"train/{key}": value.detach() for key, value in terms.items()},
@@ -187,6 +190,7 @@ class FusionModule(lightning.LightningModule):
             on_step=True,
             on_epoch=True,
             batch_size=size,
+            sync_dist=True,
         )
 
     def on_train_epoch_start(self) -> None:
