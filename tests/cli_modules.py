@@ -38,7 +38,7 @@ class TwoHalves(nn.Module):
 
 
 class Phased(FusionModule):
-    """Trains both halves in the first epoch, one of them in the second, the other in the third.
+    """Trains one half in the first epoch, the other in the second, both in the third.
 
     Processes write what they are given to ``LOG_FOLDER/<rank>``.
     """
@@ -51,8 +51,8 @@ class Phased(FusionModule):
 
     def on_train_epoch_start(self):
         super().on_train_epoch_start()
-        self.network.first.requires_grad_(self.current_epoch != 1)
-        self.network.second.requires_grad_(self.current_epoch != 2)
+        self.network.first.requires_grad_(self.current_epoch != 0)
+        self.network.second.requires_grad_(self.current_epoch != 1)
 
     def training_step(self, batch, batch_idx):
         self._note("fit", batch)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +25,66 @@ def checkpoints(minutes: float | None = None, keep_every: int | None = None) -> 
     Args:
         minutes: write ``last.ckpt`` also in the middle of an epoch, whenever so much time has gone.
         keep_every: keep a checkpoint of its own, ``epoch=0009.ckpt``, every so many epochs.
+
+    Raises:
+        ValueError: a number that is not positive.
     """
-    last: dict[str, Any] = {
-        "filename": "last",
-        "save_top_k": 1,
-        "enable_version_counter": False,
-    }
-    made = [ModelCheckpoint(**last, every_n_epochs=1, save_on_train_epoch_end=True)]
+    for name, value in (("minutes", minutes), ("keep_every", keep_every)):
+        if value is not None and value <= 0:
+            raise ValueError(f"checkpoint.{name} is {value}; use a number above 0, or null")
+    last = ModelCheckpoint(
+        filename=Path(LAST).stem,
+        save_top_k=1,
+        every_n_epochs=1,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    made: list[Callback] = [last]
     if minutes is not None:
-        made.append(ModelCheckpoint(**last, train_time_interval=timedelta(minutes=minutes)))
+        made.append(TimedCheckpoint(minutes, last))
     if keep_every is not None:
-        made.append(_KeptCheckpoint(
+        kept = KeptCheckpoint(
             filename="{epoch:04d}",
             save_top_k=-1,
             every_n_epochs=keep_every,
             save_on_train_epoch_end=True,
-        ))  # fmt: skip
+        )
+        made.append(kept)
     return made
 
 
-class _KeptCheckpoint(ModelCheckpoint):
+class KeptCheckpoint(ModelCheckpoint):
     """A class of its own, since Lightning tells callbacks apart by class and interval."""
+
+
+class TimedCheckpoint(Callback):
+    """Writes ``last.ckpt`` within an epoch, at the first batch after so many minutes.
+
+    ModelCheckpoint can do so as well, but not under manual optimization (Lightning 2.6).
+    """
+
+    def __init__(self, minutes: float, last: ModelCheckpoint):
+        self.seconds = 60 * minutes
+        self.last = last
+        self._written = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if trainer.is_last_batch or trainer.fast_dev_run:  # the end of the epoch writes one
+            return
+        # Clocks differ, and all processes take part in writing.
+        if trainer.strategy.broadcast(time.monotonic() - self._written >= self.seconds):
+            trainer.save_checkpoint(Path(self.last.dirpath) / LAST)
+            self._written = time.monotonic()
 
 
 class CheckpointFiles(TorchCheckpointIO):
