@@ -3,6 +3,7 @@
 Neither torch nor numpy is imported before something is measured.
 """
 
+from fusionzoo.benchmark.metric_speed import measure_metrics
 from fusionzoo.benchmark.speed import measure_fusing
 
-__all__ = ["measure_fusing"]
+__all__ = ["measure_fusing", "measure_metrics"]

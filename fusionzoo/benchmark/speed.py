@@ -23,7 +23,8 @@ __all__ = ["measure_fusing"]
 # The child gets its import path along with the question: it measures the same package as this one.
 _CHILD = (
     "import json, sys; question = json.load(sys.stdin); sys.path[:] = question.pop('path'); "
-    "from fusionzoo.benchmark.speed import _measure_here; print(json.dumps(_measure_here(**question)))"
+    "from fusionzoo.benchmark.speed import _measure_here; "
+    "print(json.dumps(_measure_here(**question)))"
 )
 _MB = 1e6
 _DTYPES = ("float32", "bfloat16", "float16")
