@@ -1,4 +1,4 @@
-"""``fusionzoo bench``: speed and memory of fusing."""
+"""``fusionzoo bench``: speed and memory of fusing, or of the metrics."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fusionzoo.benchmark import measure_fusing
+from fusionzoo.benchmark import measure_fusing, measure_metrics
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
+
+#: Measured by ``--metrics`` without names: all there are. Asking for them would load torch.
+PROTOCOLS = ("zoo", "cddfuse", "tang", "vifb")
 
 
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
@@ -20,19 +23,24 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     device = str(chosen_device(args.device)) if args.device != "cpu" else "cpu"
     settings = {
         "size": args.size,
-        "options": model_options(args.set),
-        "untrained": args.untrained,
         "runs": args.runs,
         "threads": args.threads,
         "device": device,
-        "dtype": args.dtype,
         "batch_size": args.batch_size,
     }
-    results = [
-        measure_fusing(args.model, **settings, plain=plain)
-        for plain in ((True, False) if args.baseline else (False,))
-    ]
-    text = json.dumps(results if args.baseline else results[0], indent=2)
+    if args.metrics is not None:
+        results = [measure_metrics(protocol, **settings) for protocol in args.metrics or PROTOCOLS]
+    else:
+        settings |= {
+            "options": model_options(args.set),
+            "untrained": args.untrained,
+            "dtype": args.dtype,
+        }
+        results = [
+            measure_fusing(args.model, **settings, plain=plain)
+            for plain in ((True, False) if args.baseline else (False,))
+        ]
+    text = json.dumps(results if len(results) > 1 else results[0], indent=2)
     if args.json == "-":
         print(text)
         return 0
@@ -50,7 +58,7 @@ def _size(text: str) -> tuple[int, int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fusionzoo bench",
-        description="Measure speed and memory of model.fuse, in a fresh process.",
+        description="Measure speed and memory of model.fuse, or of metrics, in a fresh process.",
     )
     add_model_options(parser)
     parser.add_argument(
@@ -65,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="measure the network as it is trained as well, without what makes inference faster",
     )
+    parser.add_argument(
+        "--metrics",
+        nargs="*",
+        metavar="PROTOCOL",
+        help="measure the usual metrics of these protocols instead of a model; of "
+        f"{', '.join(PROTOCOLS)} if none is named",
+    )
     parser.add_argument("--json", metavar="FILE", help="write JSON; - prints it, and no table")
     return parser
 
@@ -75,9 +90,10 @@ def _print_table(results: list[dict[str, Any]]) -> None:
 
     last = results[-1]
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    what = f"{last['model']}, {last['dtype']}" if "model" in last else "metrics"
     console.print(
-        f"{last['model']}, {last['width']} x {last['height']}, batch of {last['batch_size']}, "
-        f"{last['dtype']}, {last['device']} ({last['device_name']}), {last['threads']} threads, "
+        f"{what}, {last['width']} x {last['height']}, batch of {last['batch_size']}, "
+        f"{last['device']} ({last['device_name']}), {last['threads']} threads, "
         f"median of {last['runs']}"
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -92,12 +108,12 @@ def _print_table(results: list[dict[str, Any]]) -> None:
         if last["cuda_memory_peak_mb"] is not None:
             memory.append(result["cuda_memory_peak_mb"])
         table.add_row(
-            "as trained" if result["plain"] else "fuse",
+            result.get("protocol") or ("as trained" if result["plain"] else "fuse"),
             *(f"{cell:.3f}" for cell in cells),
             f"{result['megapixels_per_second']:.2f}",
             *("-" if cell is None else f"{cell:.0f}" for cell in memory),
         )
     console.print(table)
-    if len(results) > 1:
+    if len(results) > 1 and "model" in last:
         plain, fused = (result["seconds_median"] for result in results)
         console.print(f"{plain / fused:.2f} times as fast as the network as it is trained")
