@@ -16,8 +16,8 @@ from fusionzoo.metrics._structure import need_size
 
 _SIDE = 3
 _CELLS = _SIDE**2
-# Windows in work at one time: 81 joint probabilities each, so about 20 MB a temporary.
-_CHUNK = 1 << 16
+# Windows in work at one time, so that temporaries stay in the tens of MB.
+_CHUNK = 1 << 17
 
 
 # ------------------------------------------------------------------------------ features
@@ -129,7 +129,9 @@ FEATURES: dict[str, Callable[[Tensor], Tensor]] = {
 def fmi(fused: Tensor, ir: Tensor, vi: Tensor, *, features: str) -> Tensor:
     """Mean over windows and both sources of 2 I(f,s) / (H(f) + H(s))."""
     need_size(fused, _SIDE, "fmi")
-    of_fused, of_ir, of_vi = (_windows(FEATURES[features](i.detach())) for i in (fused, ir, vi))
+    of_fused, of_ir, of_vi = (
+        _windows(FEATURES[features](i.detach()).float()) for i in (fused, ir, vi)
+    )
     count, windows = of_fused.shape[:2]
     of_fused = of_fused.flatten(0, 1)
     total = 0.0
@@ -137,7 +139,7 @@ def fmi(fused: Tensor, ir: Tensor, vi: Tensor, *, features: str) -> Tensor:
         pairs = zip(of_fused.split(_CHUNK), source.flatten(0, 1).split(_CHUNK), strict=True)
         values = torch.cat([_window_information(f, s) for f, s in pairs])
         total = total + values.view(count, windows).mean(1)
-    return total / 2
+    return (total / 2).to(fused)
 
 
 def _windows(images: Tensor) -> Tensor:
@@ -154,11 +156,11 @@ def _distribution(windows: Tensor) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def _spread(probability: Tensor) -> Tensor:
-    """Standard deviation of the position in the window."""
+def _mean_and_spread(probability: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the position in the window, each (M,1)."""
     position = torch.arange(_CELLS, dtype=probability.dtype, device=probability.device)
     mean = (probability * position).sum(1, keepdim=True)
-    return (probability * (position - mean).square()).sum(1).sqrt()
+    return mean, (probability * (position - mean).square()).sum(1, keepdim=True).sqrt()
 
 
 def _window_information(fused: Tensor, source: Tensor) -> Tensor:
@@ -169,26 +171,39 @@ def _window_information(fused: Tensor, source: Tensor) -> Tensor:
     """
     p, q = _distribution(fused), _distribution(source)
     p_about, q_about = p - 1 / _CELLS, q - 1 / _CELLS
-    mixed = (p_about * q_about).sum(1)
-    power = p_about.square().sum(1) * q_about.square().sum(1)
+    mixed = (p_about * q_about).sum(1, keepdim=True)
+    power = p_about.square().sum(1, keepdim=True) * q_about.square().sum(1, keepdim=True)
     # Rounding leaves a constant window a little power.
-    none = power <= 1e-24
+    none = power <= 1e-12
     correlation = torch.where(none, 0.0, mixed / torch.where(none, 1.0, power).sqrt())
-    below = (correlation < 0)[:, None, None]
+    # The lower bound is the upper one of the source counted backwards.
+    q = torch.where(correlation < 0, q.flip(1), q)
 
-    cdf_p, cdf_q = p.cumsum(1)[:, :, None], q.cumsum(1)[:, None]
-    bound = torch.where(below, (cdf_p + cdf_q - 1).clamp_min(0), torch.minimum(cdf_p, cdf_q))
-    covariance = (bound - cdf_p * cdf_q).sum(dim=(1, 2))
-    bound_correlation = covariance / (_spread(p) * _spread(q))
+    # The upper bound puts its mass on a staircase of at most 17 of the 81 cells: the pieces into
+    # which both cumulative distributions cut 0...1.
+    cuts, order = torch.cat([p.cumsum(1), q.cumsum(1)], 1).sort(1)
+    mass = F.pad(cuts, (1, 0)).diff(dim=1)
+    of_p = F.pad((order < _CELLS)[:, :-1].long(), (1, 0)).cumsum(1)
+    at_q = (torch.arange(2 * _CELLS, device=p.device) - of_p).clamp(max=_CELLS - 1)
+    at_p = of_p.clamp(max=_CELLS - 1)
+
+    (mean_p, spread_p), (mean_q, spread_q) = _mean_and_spread(p), _mean_and_spread(q)
+    covariance = (mass * at_p * at_q).sum(1, keepdim=True) - mean_p * mean_q
+    bound_correlation = covariance / (spread_p * spread_q)
     usable = bound_correlation.isfinite() & (bound_correlation != 0) & ~none
-    degree = torch.where(usable, correlation / torch.where(usable, bound_correlation, 1.0), 0.0)
-    degree = degree[:, None, None]
-    cells = F.pad(bound, (1, 0, 1, 0)).diff(dim=1).diff(dim=2)
-    joint = degree * cells + (1 - degree) * p[:, :, None] * q[:, None]
-    # The degree can leave 0...1 and give small negative cells; their logarithm's real part.
-    joint_entropy = -torch.xlogy(joint, joint.abs()).sum(dim=(1, 2))
+    degree = correlation.abs() / torch.where(usable, bound_correlation, 1.0)
+    degree = torch.where(usable, degree, 0.0)
+
+    # Entropy of degree * bound + (1 - degree) * p q: the independent part over all cells has a
+    # closed form, the cells of the staircase are then exchanged. The degree can be above 1 and
+    # give small negative cells; of their logarithm the public code takes the real part.
     entropies = torch.special.entr(p).sum(1) + torch.special.entr(q).sum(1)
-    information = entropies - joint_entropy
+    rest = 1 - degree
+    independent = rest * p.gather(1, at_p) * q.gather(1, at_q)
+    joint = independent + degree * mass
+    exchanged = torch.xlogy(joint, joint.abs()) - torch.xlogy(independent, independent.abs())
+    rest = rest[:, 0]
+    information = torch.xlogy(rest, rest.abs()) - rest * entropies + exchanged.sum(1) + entropies
     peaked = entropies <= 1e-6
     value = torch.where(peaked, 0.0, 2 * information / torch.where(peaked, 1.0, entropies))
     return torch.where((fused == source).all(1), 1.0, value)
