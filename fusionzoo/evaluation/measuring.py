@@ -80,9 +80,14 @@ class Evaluation:
         return math.fsum(values) / len(values) if values else math.nan
 
     def std(self, method: str, metric: str) -> float:
-        """Standard deviation between images, n - 1 in the denominator; NaN for one image."""
+        """Standard deviation between images, n - 1 in the denominator.
+
+        NaN for one image, and where a value is not finite.
+        """
         values = self.values(method, metric)
-        return statistics.stdev(values) if len(values) > 1 else math.nan
+        if len(values) < 2 or not all(map(math.isfinite, values)):
+            return math.nan
+        return statistics.stdev(values)
 
     def best(self, metric: str) -> dict[str, int]:
         """The best method and the second best: ``{name: 1, other name: 2}``.

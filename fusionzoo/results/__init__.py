@@ -10,6 +10,7 @@ tables in the documents stand between two markers that are comments in Markdown:
 names as its ``table``, are of one. Prose around them is written by hand, tables never are.
 """
 
+from fusionzoo.results.card import card_template
 from fusionzoo.results.config import Config, Printed, Run, TestSet, read_config
 from fusionzoo.results.documents import documents_of, refreshed, stale_documents, write_documents
 from fusionzoo.results.figures import Figure, figures_text, read_figures
@@ -20,6 +21,7 @@ __all__ = [
     "Printed",
     "Run",
     "TestSet",
+    "card_template",
     "documents_of",
     "figures_text",
     "read_config",

@@ -12,7 +12,7 @@ from fusionzoo.results.tables import table_text
 from fusionzoo.weights.writing import write_atomically
 
 _START = re.compile(r"^<!-- table: (?P<name>[^ ]+)(?: (?P<key>[^ ]+))? -->$", re.MULTILINE)
-_END = "<!-- end table -->"
+END = "<!-- end table -->"
 
 
 def documents_of(config: Config) -> list[Path]:
@@ -38,10 +38,10 @@ def refreshed(config: Config) -> dict[Path, str]:
         text, place, parts = path.read_text(encoding="utf-8"), 0, []
         cards = Path(os.path.relpath(config.path.parent, path.parent)).as_posix()
         for start in _START.finditer(text):
-            end = text.find(_END, start.end())
+            end = text.find(END, start.end())
             following = _START.search(text, start.end())
             if end < 0 or (following and following.start() < end):
-                raise ValueError(f"{path}: {start.group()} has no {_END}; add it below the table")
+                raise ValueError(f"{path}: {start.group()} has no {END}; add it below the table")
             try:
                 table = table_text(config, figures, start["name"], start["key"], cards=cards)
             except ValueError as error:

@@ -1,0 +1,91 @@
+"""A small benchmark file with its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fusionzoo.results import Figure
+
+CONFIG = """\
+sets:
+  near: {title: Near, folders: near/test}
+  far: {folders: [far/one, far/two], ir: pet, vi: mri}
+summary: [SD, MSE]
+runs:
+  - model: didfuse
+    sets: [near]
+    metrics: [EN, SD, MSE]
+    printed:
+      - name: paper
+        set: near
+        source: Table 9 of a paper.
+        values: {EN: 7.25, SD: 40.5}
+      - name: released weights
+        set: near
+        source: Table 1 of another.
+        values: {EN: 6.8621}
+  - model: didfuse
+    sets: [far]
+    stretch: true
+  - model: didfuse
+    table: rules
+    sets: [near]
+    metrics: [EN, SD, MSE]
+    options: {channel_attention: none}
+    each:
+      - {rule: sum}
+      - {rule: average}
+"""
+
+_PRINTED = {"EN": {"paper": 7.25, "released weights": 6.8621}, "SD": {"paper": 40.5}, "MSE": {}}
+
+
+def _figures(table: str, options: str, values: tuple[float, ...]) -> list[Figure]:
+    return [
+        Figure("didfuse", table, options, "near", "cddfuse", "no", 25, "0123abcd", metric, value,
+               0.5, _PRINTED[metric] if table == "results" else {})
+        for metric, value in zip(("EN", "SD", "MSE"), values, strict=True)
+    ]  # fmt: skip
+
+
+FIGURES = (
+    *_figures("results", "", (7.0, 42.125, 2000.0)),
+    *_figures("rules", "channel_attention=none rule=sum", (7.0, 42.125, 2000.0)),
+    *_figures("rules", "channel_attention=none rule=average", (6.5, 30.0, 1500.0)),
+)
+
+README = """\
+# Title
+
+<!-- table: models -->
+old
+<!-- end table -->
+
+Words stay.
+
+<!-- table: results -->
+<!-- end table -->
+"""
+
+CARD = """\
+# Card
+
+<!-- table: results didfuse -->
+<!-- end table -->
+
+<!-- table: rules didfuse -->
+<!-- end table -->
+
+The end.
+"""
+
+
+def config_file(root: Path, text: str = CONFIG) -> Path:
+    """``checkpoints/benchmark.yaml`` below a root, with documents that hold markers."""
+    card = root / "checkpoints" / "didfuse" / "README.md"
+    card.parent.mkdir(parents=True, exist_ok=True)
+    card.write_text(CARD, encoding="utf-8")
+    (root / "README.md").write_text(README, encoding="utf-8")
+    path = root / "checkpoints" / "benchmark.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
