@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,17 @@ def small_model(folder: Path) -> Path:
 def files_of(folder: Path) -> set[str]:
     """Every file below a folder, hidden ones too."""
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For small images: more threads gain nothing, and lose much where other processes run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def environment() -> dict[str, str]:

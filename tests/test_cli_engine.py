@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from cli_helpers import files_of, pairs_folder, small_model
+from cli_helpers import files_of, one_thread, pairs_folder, small_model
 from PIL import Image
 
 import fusionzoo
@@ -28,12 +28,9 @@ CPU = ["--trainer.accelerator=cpu", *QUIET]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small images gain nothing from more, and lose much where other processes want to run."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def _one_thread():
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,19 @@ import sys
 
 import numpy as np
 import pytest
-from cli_helpers import asset, environment, files_of, pairs_folder, small_model
+from cli_helpers import asset, environment, files_of, one_thread, pairs_folder, small_model
 from PIL import Image
 
 import fusionzoo
 from fusionzoo.cli import main
 
 NAMES = ["1", "2", "night/3", "night/deep/4.b"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")

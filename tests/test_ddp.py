@@ -8,12 +8,23 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from cli_helpers import environment, files_of, pairs_folder
+from cli_helpers import environment, files_of, one_thread, pairs_folder
 from PIL import Image
+
+from fusionzoo.cli import main
+
+# What Lightning remarks on such short runs is not the matter here.
+pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
 
 NAMES = ["0", "1", "2", "3", "night/4", "night/5", "6"]
 EPOCHS = 3
 CPU = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +32,17 @@ def root(tmp_path_factory):
     return pairs_folder(tmp_path_factory.mktemp("pairs"), NAMES)
 
 
-def command(logs, *arguments):
+def run(processes, logs, *arguments):
+    """One process is this one; of two, the first starts the second."""
     logs.mkdir(parents=True, exist_ok=True)
+    arguments = [*map(str, arguments), *CPU, f"--trainer.devices={processes}"]
+    if processes == 1:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOG_FOLDER", str(logs))
+            assert main(arguments) == 0
+        return
     done = subprocess.run(
-        [sys.executable, "-m", "fusionzoo", *map(str, arguments), *CPU],
+        [sys.executable, "-m", "fusionzoo", *arguments],
         env={**environment(), "LOG_FOLDER": str(logs)},
         capture_output=True,
         text=True,
@@ -36,14 +54,15 @@ def command(logs, *arguments):
 
 def fit(root, folder, processes, batch_size):
     logger = "lightning.pytorch.loggers.CSVLogger"
-    command(
+    run(
+        processes,
         folder / "log",
         *("fit", "--model=cli_modules.Phased", f"--data.root={root}", "--data.crop_size=24"),
         *("--data.flip=true", f"--data.batch_size={batch_size}", "--data.pairs_per_epoch=12"),
-        *(f"--trainer.max_epochs={EPOCHS}", f"--trainer.devices={processes}"),
-        *(f"--trainer.default_root_dir={folder}", "--trainer.log_every_n_steps=1"),
-        *(f"--trainer.logger={logger}", f"--trainer.logger.save_dir={folder}"),
-        *("--trainer.logger.name=csv", "--trainer.logger.version=run"),
+        *(f"--trainer.max_epochs={EPOCHS}", f"--trainer.default_root_dir={folder}"),
+        *("--trainer.log_every_n_steps=1", f"--trainer.logger={logger}"),
+        *(f"--trainer.logger.save_dir={folder}", "--trainer.logger.name=csv"),
+        "--trainer.logger.version=run",
     )
     return folder
 
@@ -96,12 +115,12 @@ def test_predict_fuses_every_pair_once(root, double, tmp_path):
     checkpoint = double / "csv/run/checkpoints/last.ckpt"
     arguments = ["predict", "--model=cli_modules.Phased", f"--ckpt_path={checkpoint}"]
     arguments += [f"--data.predict_root={root}", "--data.color=true"]
-    command(tmp_path / "log", *arguments, f"--output={tmp_path / 'two'}", "--trainer.devices=2")
+    run(2, tmp_path / "log", *arguments, f"--output={tmp_path / 'two'}")
     shares = logged(tmp_path, "predict")
     assert sorted(len(share) for share in shares.values()) == [3, 4]
     assert sorted(chain(*shares.values())) == sorted(NAMES)
 
-    command(tmp_path / "log_one", *arguments, f"--output={tmp_path / 'one'}", "--trainer.devices=1")
+    run(1, tmp_path / "log_one", *arguments, f"--output={tmp_path / 'one'}")
     assert files_of(tmp_path / "two") == files_of(tmp_path / "one") == {f"{n}.png" for n in NAMES}
     for name in NAMES:
         images = [

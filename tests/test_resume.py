@@ -1,13 +1,25 @@
 """A run that is killed and resumed ends as one that was not."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 import torch
-from cli_helpers import environment, files_of, pairs_folder
+from cli_helpers import environment, files_of, one_thread, pairs_folder
+
+from fusionzoo.cli import main
+
+# What Lightning remarks on such short runs is not the matter here.
+pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
 
 EPOCHS, BATCHES = 4, 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -15,9 +27,9 @@ def root(tmp_path_factory):
     return pairs_folder(tmp_path_factory.mktemp("pairs"), [str(n) for n in range(7)], color=False)
 
 
-def fit(root, runs, *more, die_at=""):
-    command = [
-        *(sys.executable, "-m", "fusionzoo", "fit", "--model", "cli_modules.Mortal"),
+def arguments(root, runs, *more):
+    return [
+        *("fit", "--model", "cli_modules.Mortal"),
         *("--model.init_args.channels=4", "--model.init_args.lr_step=2"),
         *(f"--data.root={root}", "--data.holdout=1", "--data.batch_size=2", "--data.crop_size=24"),
         *("--data.crop=random", "--data.flip=true", f"--trainer.max_epochs={EPOCHS}"),
@@ -25,15 +37,20 @@ def fit(root, runs, *more, die_at=""):
         *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
         *more,
     ]
+
+
+def killed(arguments, die_at):
+    """Run in a process that dies of SIGKILL before it trains that batch."""
+    command = [sys.executable, "-m", "fusionzoo", *arguments]
     env = {**environment(), "DIE_AT": die_at}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
 
 
 @pytest.fixture(scope="module")
 def straight(root, tmp_path_factory):
     runs = tmp_path_factory.mktemp("straight")
-    done = fit(root, runs)
-    assert done.returncode == 0, done.stderr
+    assert main(arguments(root, runs)) == 0
     return runs / "version_0"
 
 
@@ -68,15 +85,13 @@ def assert_equal(found, expected, where=""):
     ids=["after epochs", "within an epoch"],
 )
 def test_killed_and_resumed_is_as_straight(straight, root, tmp_path, how, die_at, written):
-    killed = fit(root, tmp_path, *how, die_at=die_at)
-    assert killed.returncode == -9, killed.stderr
+    killed(arguments(root, tmp_path, *how), die_at)
     run = tmp_path / "version_0"
     assert not (run / "pretrained").exists()
     found = checkpoint(run)
     assert {key: found[key] for key in written} == written
 
-    resumed = fit(root, tmp_path, *how, "--ckpt_path", "last")
-    assert resumed.returncode == 0, resumed.stderr
+    assert main(arguments(root, tmp_path, *how, "--ckpt_path", "last")) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["version_0"]
 
     found, expected = checkpoint(run), checkpoint(straight)
