@@ -1,9 +1,11 @@
 """``fusionzoo evaluate``."""
 
 import json
+import subprocess
 import sys
 
 import pytest
+from cli_helpers import environment
 from evaluate_helpers import fused, small_model, sources
 
 from fusionzoo.cli import main
@@ -110,3 +112,22 @@ def test_a_plot_without_matplotlib_is_refused_before_the_work(
     captured = capsys.readouterr()
     assert "pip install 'fusionzoo[plot]'" in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
+def test_help_needs_no_torch(command):
+    script = (
+        "import sys; from fusionzoo.cli import main\n"
+        f"try: main([{command!r}, '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print('torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    assert f"usage: fusionzoo {command}" in run.stdout
+    assert run.stdout.splitlines()[-1] == "False"

@@ -114,6 +114,7 @@ def test_four_digits_are_shown(values, digits, text):
 def test_differences_have_a_sign():
     assert shown(-0.25, 2, sign=True) == "−0.25"
     assert shown(0.25, 2, sign=True) == "+0.25"
+    assert shown(-0.001, 2, sign=True) == shown(0.001, 2, sign=True) == "0.00"
 
 
 def test_cumulative_curve():

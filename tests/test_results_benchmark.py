@@ -93,6 +93,8 @@ def test_the_command_runs_and_writes_tables(config, data, capsys):
     assert "| **didfuse** |" in (config.path.parents[1] / "README.md").read_text(encoding="utf-8")
     assert main([*command, "--sets", "neer"]) == 2
     assert "there are near, far" in capsys.readouterr().err
+    assert main([*command, "--device", "gpu"]) == 2
+    assert "no such device" in capsys.readouterr().err
     assert main([*command, "--only", "coconet"]) == 1
     assert "there are didfuse/results, didfuse/rules" in capsys.readouterr().err
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusionzoo.cli import FAILED, UsageError
+from fusionzoo.cli.options import chosen_device
 
 if TYPE_CHECKING:
     from fusionzoo.results import Config
@@ -54,6 +55,7 @@ def _run(args: argparse.Namespace, config: Config) -> None:
     unknown = [name for name in args.sets or () if name not in config.sets]
     if unknown:
         raise UsageError(f"--sets {unknown[0]}: there are {', '.join(config.sets)}")
+    device = chosen_device(args.device)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
@@ -77,7 +79,7 @@ def _run(args: argparse.Namespace, config: Config) -> None:
             args.data,
             only=args.only,
             sets=args.sets,
-            device=args.device,
+            device=str(device),
             progress=progress,
         )
 

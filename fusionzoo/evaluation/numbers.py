@@ -19,5 +19,8 @@ def shown(value: float | None, digits: int, sign: bool = False) -> str:
     """A number with this many decimals, or a dash for one that is not known."""
     if value is None or math.isnan(value):
         return NOTHING
-    text = f"{value:{'+' if sign else ''}.{digits}f}"
-    return text.replace("-", "−") if sign else text
+    if not sign:
+        return f"{value:.{digits}f}"
+    # What rounds to nothing has no sign.
+    text = f"{round(value, digits) or 0.0:+.{digits}f}"
+    return text[1:] if not text.strip("+0.") else text.replace("-", "−")
