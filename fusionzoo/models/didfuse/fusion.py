@@ -27,7 +27,7 @@ class FusionLayer(nn.Module):
             weights can leave [0, 1] where the pooled values cancel; ``absolute`` pools magnitudes,
             the stable reading.
         gamma: the infrared weight of ``average``; the visible one is ``1 - gamma`` (eq. 13: 0.5).
-        guided_size: side of the guided filter's window in pixels (eq. 11; the paper leaves it open).
+        guided_size: side of the guided filter's window in pixels (eq. 11 leaves it open).
         guided_eps: regularisation of that filter for guidance in [0, 1] (left open likewise).
     """
 
@@ -99,7 +99,9 @@ class FusionLayer(nn.Module):
             pooled_ir, pooled_vi = ir.mean((2, 3), True), vi.mean((2, 3), True)
         total = pooled_ir + pooled_vi
         # Signed pooling can cancel; only the division by exactly nothing is kept away.
-        total = torch.where(total.abs() < _EPS, torch.copysign(total.new_tensor(_EPS), total), total)
+        total = torch.where(
+            total.abs() < _EPS, torch.copysign(total.new_tensor(_EPS), total), total
+        )
         return vi + (pooled_ir / total) * (ir - vi)
 
 
@@ -152,4 +154,11 @@ def _box(x: Tensor, size: int) -> Tensor:
     return F.conv2d(x, kernel.transpose(2, 3), groups=channels)
 
 
-__all__ = ["CHANNEL_ATTENTION", "RULES", "FusionLayer", "guided_filter", "histogram_contrast", "l1_weight"]
+__all__ = [
+    "CHANNEL_ATTENTION",
+    "RULES",
+    "FusionLayer",
+    "guided_filter",
+    "histogram_contrast",
+    "l1_weight",
+]

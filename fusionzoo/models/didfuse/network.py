@@ -1,4 +1,4 @@
-"""DIDFuse's auto-encoder: base and detail decomposition, fusion layer, decoder (Table I, Fig. 1)."""
+"""DIDFuse's auto-encoder: base and detail decomposition, fusion, decoder (Table I, Fig. 1)."""
 
 from __future__ import annotations
 
