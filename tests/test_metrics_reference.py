@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fusionzoo.metrics import list_metrics, list_protocols, per_image
+from fusionzoo.metrics import get_protocol, list_metrics, list_protocols, per_image
+from fusionzoo.metrics.artefacts import main
 
 DATA = os.environ.get("FUSIONZOO_TEST_DATA")
 TABLE = Path(DATA).parent / "reference" / "metrics.json" if DATA else None
@@ -42,11 +43,20 @@ def test_published_values(sample):
 
 @needs_table
 def test_every_verified_metric_has_published_values():
-    from fusionzoo.metrics import get_protocol
-
     for protocol in list_protocols():
         if protocol == "zoo":
             continue
         measured = {n for s in SAMPLES if s["protocol"] == protocol for n in s["values"]}
         entries = get_protocol(protocol).metrics
         assert {n for n in list_metrics(protocol) if entries[n].verified} == measured
+
+
+@needs_table
+def test_the_table_of_the_docs_is_what_the_command_prints(capsys):
+    page = (Path(__file__).parent.parent / "docs" / "metrics.md").read_text(encoding="utf-8")
+    shown = page.split("<!-- artefacts: 17_DenseFuse -->\n")[1].split("<!-- end of artefacts -->")[
+        0
+    ]
+    folder = TABLE.parent / "tang"
+    main([str(folder / f"17_{name}.png") for name in ("ir", "vi", "DenseFuse")])
+    assert capsys.readouterr().out.strip() == shown.strip()
