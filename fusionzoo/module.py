@@ -27,7 +27,9 @@ class FusionModule(lightning.LightningModule):
     A subclass sets ``name``, calls ``super().__init__(network)`` and implements
     ``training_step`` and ``configure_optimizers``. Optimization is manual, since the papers'
     schedules are: :meth:`descend` makes one step, :meth:`on_train_epoch_start` keeps the learning
-    rate schedulers, which count epochs, in step.
+    rate schedulers, which count epochs, in step. A phase that freezes parameters does so in its
+    own ``on_train_epoch_start``, not in the constructor: distributed training only synchronises
+    what is trainable when it starts.
 
     Args:
         network: takes and gives ``(B, 1, H, W)`` in its own ``value_range``; its class declares
@@ -183,15 +185,13 @@ class FusionModule(lightning.LightningModule):
 
         In distributed runs these are means over all processes.
         """
-        size = self.trainer.train_dataloader.batch_size if self.trainer.train_dataloader else None
-        self.log_dict(
-            {f"train/{key}": value.detach() for key, value in terms.items()},
-            prog_bar=len(terms) < 8,
-            on_step=True,
-            on_epoch=True,
-            batch_size=size,
-            sync_dist=True,
-        )
+        loader = self.trainer.train_dataloader
+        values = {f"train/{key}": value.detach() for key, value in terms.items()}
+        shown = {key: values.pop(key) for key in ("train/loss",) if key in values}
+        how = {"on_step": True, "on_epoch": True, "sync_dist": True}
+        how["batch_size"] = loader.batch_size if loader else None
+        self.log_dict(values, **how)
+        self.log_dict(shown, prog_bar=True, **how)
 
     def on_train_epoch_start(self) -> None:
         """Bring every learning rate scheduler to this epoch: manual mode does not step them.

@@ -27,6 +27,9 @@ class FusionLayer(nn.Module):
             weights can leave [0, 1] where the pooled values cancel; ``absolute`` pools magnitudes,
             the stable reading.
         gamma: the infrared weight of ``average``; the visible one is ``1 - gamma`` (eq. 13: 0.5).
+        gain: factor on the fused features, 1 in the paper. All weights but those of ``sum`` add up
+            to one, so that two sources which disagree fuse to less contrast than either has;
+            ``sum`` is ``average`` with a gain of 2.
         guided_size: side of the guided filter's window in pixels (eq. 11 leaves it open).
         guided_eps: regularisation of that filter for guidance in [0, 1] (left open likewise).
     """
@@ -36,6 +39,7 @@ class FusionLayer(nn.Module):
         rule: str = "sum",
         channel_attention: str = "none",
         gamma: float = 0.5,
+        gain: float = 1.0,
         guided_size: int = 11,
         guided_eps: float = 1e-2,
     ):
@@ -48,14 +52,19 @@ class FusionLayer(nn.Module):
             )
         if not 0.0 <= gamma <= 1.0:
             raise ValueError(f"gamma must lie in [0, 1], not {gamma}")
+        if not gain > 0:
+            raise ValueError(f"gain must be positive, not {gain}")
         self.rule = rule
         self.channel_attention = channel_attention
         self.gamma = gamma
+        self.gain = gain
         self.guided_size = guided_size
         self.guided_eps = guided_eps
 
     def extra_repr(self) -> str:
-        return f"rule={self.rule!r}, channel_attention={self.channel_attention!r}"
+        return (
+            f"rule={self.rule!r}, channel_attention={self.channel_attention!r}, gain={self.gain}"
+        )
 
     def forward(self, ir: Tensor, vi: Tensor, groups: int = 1) -> Tensor:
         """Fuse features; ``groups`` counts feature kinds stacked along the channels.
@@ -63,10 +72,10 @@ class FusionLayer(nn.Module):
         Base and detail may be handed over side by side (``groups=2``): what pools over channels
         (``l1``) keeps to its own group.
         """
-        spatial = self._spatial(ir, vi, groups)
-        if self.channel_attention == "none":
-            return spatial
-        return 0.5 * (spatial + self._channel(ir, vi))
+        fused = self._spatial(ir, vi, groups)
+        if self.channel_attention != "none":
+            fused = 0.5 * (fused + self._channel(ir, vi))
+        return fused if self.gain == 1.0 else self.gain * fused
 
     def _spatial(self, ir: Tensor, vi: Tensor, groups: int) -> Tensor:
         if self.rule == "sum":
