@@ -110,9 +110,7 @@ MODELS: Mapping[str, ModelEntry] = build_table(
                 files=("encoder", "decoder"),
                 source="https://github.com/Zhaozixiang1228/IVIF-DIDFuse",
                 licence="none published by the authors",
-                options=MappingProxyType(
-                    {"rule": "sum", "channel_attention": "none", "gain": 1.0}
-                ),
+                options=MappingProxyType({"rule": "sum", "channel_attention": "none", "gain": 1.0}),
             ),
         ),
     )

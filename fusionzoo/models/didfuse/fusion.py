@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from kornia.filters import box_blur
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,9 +61,7 @@ class FusionLayer(nn.Module):
         self.guided_eps = guided_eps
 
     def extra_repr(self) -> str:
-        return (
-            f"rule={self.rule!r}, channel_attention={self.channel_attention!r}, gain={self.gain}"
-        )
+        return f"rule={self.rule!r}, channel_attention={self.channel_attention!r}, gain={self.gain}"
 
     def forward(self, ir: Tensor, vi: Tensor, groups: int = 1) -> Tensor:
         """Fuse features; ``groups`` counts feature kinds stacked along the channels.
@@ -72,18 +69,23 @@ class FusionLayer(nn.Module):
         Base and detail may be handed over side by side (``groups=2``): what pools over channels
         (``l1``) keeps to its own group.
         """
-        fused = self._spatial(ir, vi, groups)
-        if self.channel_attention != "none":
-            fused = 0.5 * (fused + self._channel(ir, vi))
-        return fused if self.gain == 1.0 else self.gain * fused
-
-    def _spatial(self, ir: Tensor, vi: Tensor, groups: int) -> Tensor:
+        if self.rule == "sum" and self.channel_attention == "none":
+            return ir + vi if self.gain == 1.0 else self.gain * (ir + vi)
+        # Every rule is a scaled weighted mean, and so is the mean of two of them (eq. 17): one
+        # pass over the features does for all.
+        scale, spatial, channel = 1.0, self.gamma, None
         if self.rule == "sum":
-            return ir + vi
-        if self.rule == "average":
-            return torch.lerp(vi, ir, self.gamma)
-        weight = l1_weight(ir, vi, groups) if self.rule == "l1" else self._saliency_weight(ir, vi)
-        return vi + weight * (ir - vi)
+            scale, spatial = 2.0, 0.5
+        elif self.rule == "l1":
+            spatial = l1_weight(ir, vi, groups)
+        elif self.rule == "saliency":
+            spatial = self._saliency_weight(ir, vi)
+        if self.channel_attention != "none":
+            spatial = spatial * (scale / (scale + 1))
+            channel = self._channel_weight(ir, vi) / (scale + 1)
+            scale = (scale + 1) / 2
+        fused = torch.lerp(vi, ir, _spread(spatial, channel, ir, groups))
+        return fused if scale * self.gain == 1.0 else fused.mul_(scale * self.gain)
 
     def _saliency_weight(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Infrared weight in [0, 1], one map a channel (eqs 9–11)."""
@@ -100,29 +102,47 @@ class FusionLayer(nn.Module):
         smooth_vi = guided_filter(vi, 1.0 - raw, size, self.guided_eps).clamp(_EPS, 1.0)
         return smooth_ir / (smooth_ir + smooth_vi)
 
-    def _channel(self, ir: Tensor, vi: Tensor) -> Tensor:
-        """Channel-weighted mean (eqs 14–16)."""
+    def _channel_weight(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Infrared weight of each channel (eqs 14–15), ``(B, C, 1, 1)``."""
         if self.channel_attention == "absolute":
             pooled_ir, pooled_vi = ir.abs().mean((2, 3), True), vi.abs().mean((2, 3), True)
         else:
             pooled_ir, pooled_vi = ir.mean((2, 3), True), vi.mean((2, 3), True)
         total = pooled_ir + pooled_vi
         # Signed pooling can cancel; only the division by exactly nothing is kept away.
-        total = torch.where(
-            total.abs() < _EPS, torch.copysign(total.new_tensor(_EPS), total), total
-        )
-        return vi + (pooled_ir / total) * (ir - vi)
+        smallest = torch.copysign(total.new_tensor(_EPS), total)
+        return pooled_ir / torch.where(total.abs() < _EPS, smallest, total)
 
 
 def l1_weight(ir: Tensor, vi: Tensor, groups: int = 1) -> Tensor:
-    """Infrared weight from the L1 activity of features ``(B, C, H, W)``, in [0, 1] (eq. 7)."""
-    activity = [box_blur(_group_norm1(x, groups), 3, "reflect") for x in (ir, vi)]
-    weight = (activity[0] + _EPS) / (activity[0] + activity[1] + 2 * _EPS)
-    return weight.repeat_interleave(ir.shape[1] // groups, dim=1)
+    """Infrared weight ``(B, groups, H, W)`` in [0, 1] from the features' L1 activity (eq. 7)."""
+    activity = [_mean3(_group_norm1(x, groups)) for x in (ir, vi)]
+    return (activity[0] + _EPS) / (activity[0] + activity[1] + 2 * _EPS)
 
 
 def _group_norm1(x: Tensor, groups: int) -> Tensor:
-    return x.abs().unflatten(1, (groups, -1)).sum(2)
+    norms = [part.abs().sum(1, keepdim=True) for part in x.chunk(groups, 1)]
+    return torch.cat(norms, 1).contiguous()
+
+
+def _mean3(x: Tensor) -> Tensor:
+    return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+
+
+def _spread(
+    spatial: Tensor | float, channel: Tensor | None, features: Tensor, groups: int
+) -> Tensor | float:
+    """Weights for ``features``: a map a group (or a channel) plus a value a channel."""
+    if not isinstance(spatial, Tensor) or spatial.shape[1] == features.shape[1] > groups:
+        return spatial if channel is None else spatial + channel
+    if channel is None:
+        if groups == 1:
+            return spatial  # broadcasts
+        channel = spatial.new_zeros(1, features.shape[1], 1, 1)
+    # Summed with the channels last, which is how features come at inference.
+    maps = spatial.permute(0, 2, 3, 1).unsqueeze(-1)
+    values = channel.view(channel.shape[0], 1, 1, groups, -1)
+    return (maps + values).flatten(3).permute(0, 3, 1, 2)
 
 
 def histogram_contrast(x: Tensor) -> Tensor:
