@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from fusionzoo.benchmark.child import ask_child
 from fusionzoo.benchmark.speed import _MB, _peak_memory, _processor
 
 # The child gets its import path along with the question: it measures the same package as this one.
@@ -62,21 +59,7 @@ def measure_metrics(
         "device": device,
         "batch_size": batch_size,
     }
-    environment = dict(os.environ)
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD],
-        input=json.dumps({**question, "path": sys.path}),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        why = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise RuntimeError(f"the process that measures failed: {why[0]}")
-    return json.loads(child.stdout.splitlines()[-1])
+    return ask_child(_CHILD, question, threads, "measures")
 
 
 def _measure_here(

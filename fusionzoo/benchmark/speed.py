@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from fusionzoo.benchmark.child import ask_child
 
 if TYPE_CHECKING:
     import torch
@@ -88,21 +87,7 @@ def measure_fusing(
         "batch_size": batch_size,
         "plain": plain,
     }
-    environment = dict(os.environ)
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD],
-        input=json.dumps({**question, "path": sys.path}),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        why = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise RuntimeError(f"the process that fuses failed: {why[0]}")
-    return json.loads(child.stdout.splitlines()[-1])
+    return ask_child(_CHILD, question, threads, "fuses")
 
 
 def _measure_here(
