@@ -1,4 +1,4 @@
-"""CoCoNet's losses: the self-adaptive loss (eqs 3–9) and the contrastive ones (eqs 1, 2, 13, 14)."""
+"""CoCoNet's losses: self-adaptive (eqs 3–9) and contrastive (eqs 1, 2, 13, 14)."""
 
 from __future__ import annotations
 

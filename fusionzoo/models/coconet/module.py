@@ -12,6 +12,7 @@ from fusionzoo.module import FusionModule
 from .losses import Weights, adaptive_terms, adaptive_weights, contrast_ratio
 from .network import LEVELS, CoCoNetNetwork
 from .vgg import VGGFeatures
+from .vgg_weights import fill_vgg
 
 TASKS = ("infrared-visible", "medical")
 CONTRASTS = ("both", "target", "detail", "none", "random")
@@ -94,16 +95,10 @@ class CoCoNet(FusionModule):
     def on_fit_start(self) -> None:
         """Get VGG-19's weights, unless a checkpoint brought them."""
         if self.network.vgg is not None and not self.network.vgg.trained:
-            self._fill(self.network.vgg)
+            fill_vgg(self.network.vgg, self._vgg_weights)
         if self.hparams.contrast != "none":
             self._contrast_features()
         self.network.to(memory_format=torch.channels_last)  # a third faster on CPUs
-
-    def _fill(self, vgg: VGGFeatures) -> None:
-        if self._vgg_weights is not None:
-            vgg.read(self._vgg_weights)
-        else:
-            vgg.download()
 
     def _contrast_features(self) -> VGGFeatures:
         """The frozen VGG that the contrastive terms see: the network's own where that reaches."""
@@ -113,7 +108,7 @@ class CoCoNet(FusionModule):
             return own
         if not self._loss_vgg:
             vgg = VGGFeatures(levels)
-            self._fill(vgg)
+            fill_vgg(vgg, self._vgg_weights)
             self._loss_vgg.append(vgg.to(self.device))
         return self._loss_vgg[0]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from fusionzoo.weights import read_safetensors
 
 #: Output channels of the convolutions of each VGG-19 block; a 2×2 max-pool stands between blocks.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
@@ -20,7 +18,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class VGGFeatures(nn.Module):
     """VGG-19 (Simonyan and Zisserman) up to the first layer of its last wanted block, frozen.
 
-    A fresh one holds random numbers until :meth:`read` or a state dict brings trained weights;
+    A fresh one holds random numbers until :meth:`take` or a state dict brings trained weights;
     the buffer ``trained`` tells which. Input: grey images ``(B, 1, H, W)`` in [-1, 1], brought to
     ImageNet's mean and deviation inside. The first convolution's filters are summed over RGB by
     their luma, so that it takes one channel.
@@ -60,7 +58,7 @@ class VGGFeatures(nn.Module):
         pooled = [pooled for _, pooled in walked[:-1]]
         return [*pooled, F.max_pool2d(walked[-1][0], 2)]
 
-    def _walk(self, image: Tensor):
+    def _walk(self, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Each block's first map and its last one, pooled."""
         mean = sum(weight * value for weight, value in zip(LUMA, _MEAN, strict=True))
         std = sum(weight * value for weight, value in zip(LUMA, _STD, strict=True))
@@ -73,20 +71,16 @@ class VGGFeatures(nn.Module):
             x = x if is_last else F.max_pool2d(x, 2)
             yield first, x
 
-    def read(self, path: str | Path) -> None:
-        """Take ImageNet weights from a safetensors file with timm's (torchvision's) key names.
+    def take(self, tensors: Mapping[str, Tensor], source: object) -> None:
+        """Take trained weights under timm's (torchvision's) names, ``features.0.weight`` and so on.
 
-        ``features.0.weight`` and so on; keys beyond ``blocks`` are passed over.
+        Args:
+            tensors: may hold more layers than are wanted.
+            source: where they come from; named in errors.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: not a whole safetensors file, or it lacks a layer.
+            ValueError: a layer is missing or has another shape than VGG-19's.
         """
-        tensors, _ = read_safetensors(path)
-        self.take(tensors, source=path)
-
-    def take(self, tensors: dict[str, Tensor], source: object) -> None:
-        """As :meth:`read`, from tensors at hand; ``source`` is named in errors."""
         layer = 0  # timm counts convolutions, activations and pools alike
         found: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
         for number, convolutions in enumerate(self.blocks):
@@ -114,26 +108,3 @@ class VGGFeatures(nn.Module):
                 convolution.weight.copy_(weight)
                 convolution.bias.copy_(bias)
             self.trained.fill_(True)
-
-    def download(self) -> None:
-        """Take timm's pretrained ``vgg19`` (from its cache or the network).
-
-        Raises:
-            RuntimeError: timm is not installed or cannot get the weights; says what else to do.
-        """
-        remedy = (
-            "give model.vgg_weights a safetensors file with VGG-19's features.N.weight/bias, "
-            "or start from trained weights (--weights coconet)"
-        )
-        try:
-            import timm
-        except ImportError as error:
-            raise RuntimeError(
-                "CoCoNet trains on ImageNet's VGG-19, and timm, which fetches it, is not "
-                f"installed: pip install 'fusionzoo[timm]', or {remedy}"
-            ) from error
-        try:
-            state = timm.create_model("vgg19", pretrained=True).state_dict()
-        except Exception as error:  # hub, network and cache errors are of many kinds
-            raise RuntimeError(f"timm could not get vgg19 ({error}); {remedy}") from error
-        self.take(state, source="timm's vgg19")
