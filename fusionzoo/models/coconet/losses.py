@@ -99,14 +99,14 @@ def contrast_ratio(
     Each argument is a list of feature maps ``(B, C, h, w)``, one a level; gradient reaches the
     anchor only. Distances are means over elements, whose number cancels in the ratio.
     """
-    total = anchor[0].new_zeros(len(anchor[0]), dtype=torch.float32)
+    ratios = []
     for level, weight in enumerate(weights):
-        here = anchor[level].float()
-        near = _distance(here, positive[level])
-        far = sum(_distance(here, negative[level]) for negative in negatives)
-        total = total + weight * near / far.clamp_min(1e-6)
-    return total
+        near = _distance(anchor[level], positive[level])
+        far = sum(_distance(anchor[level], negative[level]) for negative in negatives)
+        ratios.append(weight * near / far.clamp_min(1e-6))
+    return torch.stack(ratios).sum(0)
 
 
 def _distance(first: Tensor, second: Tensor) -> Tensor:
-    return (first - second.detach().float()).abs().mean((1, 2, 3))
+    exact = torch.promote_types(first.dtype, torch.float32)
+    return (first.to(exact) - second.detach().to(exact)).abs().mean((1, 2, 3))
