@@ -18,6 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 RANK = {
     "_version": 0,
     "inference": 1,
+    "saliency": 1,
     "weights": 1,
     "metrics": 2,
     "data": 2,

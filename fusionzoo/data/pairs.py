@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict, TypeVar
 
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fusionzoo.data.masks import MASK_SOURCES, mask_from_pixels, target_mask
 from fusionzoo.inference import normalise, read_image, rgb_to_ycbcr, to_grey
 
 #: File endings taken for images, in lower case; other files are left alone.
@@ -50,24 +51,32 @@ class Batch(_BatchOfGrey, total=False):
         name: of each pair: its path below both folders without the ending, with "/".
         cbcr: ``(B, 2, H, W)`` float32 in [0, 1], 0.5 where there is no colour. Only in colour
             batches.
+        mask: ``(B, 1, H, W)`` float32, 1 on targets and 0 elsewhere; all 0 where there are none.
+            Only in training batches, and only if asked for.
     """
 
     cbcr: Tensor
+    mask: Tensor
 
 
 class Sample(_BatchOfGrey, total=False):
     """One pair: as in :class:`Batch`, without the first dimension; ``name`` is a string."""
 
     cbcr: Tensor
+    mask: Tensor
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files that show the same scene, and the name by which results go."""
+    """Two files that show the same scene, and the name by which results go.
+
+    ``mask``: file with the mask of its targets, where masks were asked for and there is one.
+    """
 
     name: str
     ir: Path
     vi: Path
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -123,9 +132,16 @@ def find_pairs(
 
 
 def scan_pairs(
-    roots: Folder | Sequence[Folder], ir_dir: str = "ir", vi_dir: str = "vi"
+    roots: Folder | Sequence[Folder],
+    ir_dir: str = "ir",
+    vi_dir: str = "vi",
+    mask_dir: str | None = None,
 ) -> tuple[list[Pair], list[Problem]]:
-    """As :func:`find_pairs`, but what is wrong is given back beside the whole pairs."""
+    """As :func:`find_pairs`, but what is wrong is given back beside the whole pairs.
+
+    Files below ``root/mask_dir``, if given and if there is such a folder, become the masks of
+    the pairs of the same name; neither every pair nor every file there needs a partner.
+    """
     folders = [Path(root) for root in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
     found, problems = [], []
     resolved = [folder.resolve() for folder in folders]
@@ -134,13 +150,16 @@ def scan_pairs(
             problems.append(Problem(root, "is given twice", "give every root once"))
             continue
         pairs, wrong = _scan_root(root, ir_dir, vi_dir)
-        found.append((resolved[number], pairs))
         problems += wrong
+        if mask_dir is not None:
+            pairs, wrong = _with_masks(pairs, root, ir_dir, vi_dir, mask_dir)
+            problems += wrong
+        found.append((resolved[number], pairs))
     names = [pair.name for _, pairs in found for pair in pairs]
     if len(set(names)) < len(names):
         labels = _short_labels([root for root, _ in found])
         return [
-            Pair(f"{label}/{pair.name}", pair.ir, pair.vi)
+            replace(pair, name=f"{label}/{pair.name}")
             for label, (_, pairs) in zip(labels, found, strict=True)
             for pair in pairs
         ], problems
@@ -179,6 +198,24 @@ def _scan_root(root: Path, ir_dir: str, vi_dir: str) -> tuple[list[Pair], list[P
     return pairs, problems
 
 
+def _with_masks(
+    pairs: list[Pair], root: Path, ir_dir: str, vi_dir: str, mask_dir: str
+) -> tuple[list[Pair], list[Problem]]:
+    folder = root / mask_dir
+    for images in (root / ir_dir, root / vi_dir):
+        if folder.resolve().is_relative_to(images.resolve()):
+            remedy = "set mask_dir to a folder of its own"
+            return pairs, [Problem(folder, f"is, or lies in, {images}", remedy)]
+    if not folder.is_dir():
+        return pairs, []
+    masks, problems = _images_by_stem(folder)
+    pairs = [replace(pair, mask=masks.get(pair.name)) for pair in pairs]
+    if masks and pairs and not any(pair.mask for pair in pairs):
+        remedy = "give masks the names of their pairs, or set mask_dir to another folder"
+        problems.append(Problem(folder, "holds no mask that is named as a pair is", remedy))
+    return pairs, problems
+
+
 def _images_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
     """Image files at any depth by relative path without ending; links to folders are followed."""
     files: dict[str, Path] = {}
@@ -213,23 +250,58 @@ def _short_labels(roots: list[Path]) -> list[str]:
 
 
 class Loaded(NamedTuple):
-    """Both images of a pair as they are kept in memory.
+    """Both images of a pair, and its mask if asked for, as they are kept in memory.
 
     uint8 ``(H, W)`` or ``(H, W, 3)`` as in the file; anything deeper as float32 ``(H, W)`` that
-    is already scaled to [0, 1], since its range is that of the whole image, not of a crop.
+    is already scaled to [0, 1], since its range is that of the whole image, not of a crop. The
+    mask is uint8 ``(H, W)`` of 0 and 1.
     """
 
     ir: np.ndarray
     vi: np.ndarray
+    mask: np.ndarray | None = None
 
 
-def load_pair(pair: Pair) -> Loaded:
-    """Decode both files.
+def load_pair(pair: Pair, mask: str | None = None) -> Loaded:
+    """Decode both files, and with ``mask`` that of the mask.
+
+    Args:
+        pair: from :func:`find_pairs`.
+        mask: kind of the mask that is made of the images if there is no file of it; see
+            :func:`fusionzoo.data.target_mask`.
 
     Raises:
         ValueError, FileNotFoundError: naming the file that cannot be read.
     """
-    return Loaded(_compact(pair.ir), _compact(pair.vi))
+    loaded = Loaded(_compact(pair.ir), _compact(pair.vi))
+    if mask is None:
+        return loaded
+    if pair.mask is None:
+        return loaded._replace(mask=_made_mask(loaded, mask))
+    found = _decode_mask(pair.mask)
+    if isinstance(found, Problem):
+        raise ValueError(str(found))
+    return loaded._replace(mask=found)
+
+
+def make_mask(pair: Pair, kind: str) -> np.ndarray:
+    """The mask of that kind made of a pair's images, whether or not there is a file of it.
+
+    Returns:
+        uint8 ``(H, W)`` of 0 and 1.
+
+    Raises:
+        ValueError, FileNotFoundError: naming the file that cannot be read.
+    """
+    return _mask_of(_compact(getattr(pair, MASK_SOURCES[kind])), kind)
+
+
+def _made_mask(loaded: Loaded, kind: str) -> np.ndarray:
+    return _mask_of(getattr(loaded, MASK_SOURCES[kind]), kind)
+
+
+def _mask_of(array: np.ndarray, kind: str) -> np.ndarray:
+    return target_mask(to_grey(_to_tensor(array)), kind)[0].numpy().astype(np.uint8)
 
 
 def _compact(path: Path) -> np.ndarray:
@@ -242,29 +314,46 @@ def _compact(path: Path) -> np.ndarray:
 
 
 def check_pairs(
-    pairs: Sequence[Pair], *, cache: bool, cache_limit: float = 4.0
+    pairs: Sequence[Pair], *, cache: bool, cache_limit: float = 4.0, mask: str | None = None
 ) -> tuple[list[Loaded] | None, list[Problem]]:
     """Look at every file once: unreadable and truncated files, and pairs of two sizes.
 
     With ``cache`` all files are decoded, and given back if nothing is wrong with any; but not if
     they would need more than ``cache_limit`` GB. Else headers are read, and the rest only as far
     as it takes to see that a PNG or JPEG file is whole.
+
+    ``mask`` is the kind of mask wanted. Files of masks are then looked at as well; where there is
+    none, and all is decoded, the mask is made.
     """
-    files = [path for pair in pairs for path in (pair.ir, pair.vi)]
-    headers = dict(zip(files, _in_threads(_peek, files), strict=True))
+    images = [path for pair in pairs for path in (pair.ir, pair.vi)]
+    masks = [pair.mask for pair in pairs if pair.mask is not None] if mask else []
+    headers = dict(zip(images + masks, _in_threads(_peek, images + masks), strict=True))
     problems = [header for header in headers.values() if isinstance(header, Problem)]
-    readable = [path for path in files if isinstance(headers[path], _Header)]
-    decode = cache and sum(headers[path].need for path in readable) <= cache_limit * 1e9
-    contents = dict(
-        zip(readable, _in_threads(_decode if decode else _find_damage, readable), strict=True)
-    )
+    readable = {path: header for path, header in headers.items() if isinstance(header, _Header)}
+    need = sum(readable[path].need for path in images if path in readable)
+    if mask:
+        need += sum(readable[p.ir].width * readable[p.ir].height for p in pairs if p.ir in readable)
+    decode = cache and need <= cache_limit * 1e9
+    contents = {}
+    for paths, decoder in ((images, _decode), (masks, _decode_mask)):
+        paths = [path for path in paths if path in readable]
+        found = _in_threads(decoder if decode else _find_damage, paths)
+        contents.update(zip(paths, found, strict=True))
     problems += [content for content in contents.values() if isinstance(content, Problem)]
     for pair in pairs:
         if pair.ir in contents and pair.vi in contents:
             problems += _compare(pair, headers[pair.ir], headers[pair.vi])
+            if pair.mask in contents:
+                problems += _compare_mask(pair, headers[pair.ir], headers[pair.mask])
     if problems or not decode:
         return None, problems
-    return [Loaded(contents[pair.ir], contents[pair.vi]) for pair in pairs], []
+    loaded = [Loaded(contents[p.ir], contents[p.vi], contents.get(p.mask)) for p in pairs]
+    if mask:
+        made = _in_threads(
+            lambda item: _made_mask(item, mask) if item.mask is None else item.mask, loaded
+        )
+        loaded = [item._replace(mask=own) for item, own in zip(loaded, made, strict=True)]
+    return loaded, []
 
 
 class _Header(NamedTuple):
@@ -305,11 +394,32 @@ def _compare(pair: Pair, ir: _Header, vi: _Header) -> list[Problem]:
     return []
 
 
+def _compare_mask(pair: Pair, ir: _Header, mask: _Header) -> list[Problem]:
+    if (ir.width, ir.height) == (mask.width, mask.height):
+        return []
+    what = (
+        f"is {mask.width}x{mask.height} (width x height), its pair {pair.ir} is "
+        f"{ir.width}x{ir.height}"
+    )
+    return [Problem(pair.mask, what, "resize the mask, or remove it: then one is made")]
+
+
 def _decode(path: Path) -> np.ndarray | Problem:
     try:
         return _compact(path)
     except (ValueError, OSError) as error:
         return _unreadable(path, error.__cause__ or error)
+
+
+def _decode_mask(path: Path) -> np.ndarray | Problem:
+    try:
+        pixels = read_image(path)
+    except (ValueError, OSError) as error:
+        return _unreadable(path, error.__cause__ or error)
+    try:
+        return mask_from_pixels(pixels)
+    except ValueError as error:
+        return Problem(path, str(error), "replace the mask, or remove it: then one is made")
 
 
 def _find_damage(path: Path) -> Problem | None:
@@ -365,6 +475,11 @@ class PairDataset(Dataset[Sample]):
         crop: "random", or "center" for the same middle part every time.
         flip: horizontally and vertically, each for half of the draws.
         seed: at least 0.
+        mask: add ``mask``; of this kind where a pair has no file of it. Masks are cropped and
+            flipped with the pair, after they were made of the whole images.
+
+    Raises:
+        ValueError: ``loaded`` has not as many items as ``pairs``, or lacks the masks asked for.
     """
 
     def __init__(
@@ -378,9 +493,12 @@ class PairDataset(Dataset[Sample]):
         crop: Literal["random", "center"] = "random",
         flip: bool = False,
         seed: int = 0,
+        mask: str | None = None,
     ) -> None:
         if loaded is not None and len(loaded) != len(pairs):
             raise ValueError(f"loaded has {len(loaded)} items for {len(pairs)} pairs; pass as many")
+        if mask and loaded is not None and any(item.mask is None for item in loaded):
+            raise ValueError(f"loaded has no masks; load the pairs with mask={mask!r}")
         self.pairs = list(pairs)
         self.loaded = loaded
         self.color = color
@@ -389,6 +507,7 @@ class PairDataset(Dataset[Sample]):
         self.crop = crop
         self.flip = flip
         self.seed = seed
+        self.mask = mask
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -396,12 +515,14 @@ class PairDataset(Dataset[Sample]):
     def __getitem__(self, key: int | Draw) -> Sample:
         index, epoch, position = key if isinstance(key, tuple) else Draw(key, 0, key)
         pair = self.pairs[index]
-        loaded = self.loaded[index] if self.loaded is not None else load_pair(pair)
-        ir, vi = self._transform(loaded, epoch, position)
+        loaded = self.loaded[index] if self.loaded is not None else load_pair(pair, self.mask)
+        ir, vi, *mask = self._transform(loaded, epoch, position)
         sides = {"ir": _to_tensor(ir), "vi": _to_tensor(vi)}
         sample: Sample = {"ir": to_grey(sides["ir"]), "vi": to_grey(sides["vi"]), "name": pair.name}
         if self.color:
             sample["cbcr"] = _chroma(sides[self.color_from])
+        if mask:
+            sample["mask"] = torch.from_numpy(mask[0].astype(np.float32))[None]
         return sample
 
     def _transform(self, images: Loaded, epoch: int, position: int) -> list[np.ndarray]:
@@ -410,7 +531,7 @@ class PairDataset(Dataset[Sample]):
         across, down, left_right, upside_down = random.random(4)
         if self.crop == "center":
             across = down = 0.5
-        arrays = list(images)
+        arrays = [images.ir, images.vi, *([images.mask] if self.mask else [])]
         if self.crop_size is not None:
             arrays = [_enlarge(array, self.crop_size) for array in arrays]
             height, width = arrays[0].shape[:2]
@@ -472,4 +593,6 @@ def collate_pairs(samples: list[Sample]) -> Batch:
     }
     if "cbcr" in samples[0]:
         batch["cbcr"] = torch.stack([sample["cbcr"] for sample in samples])
+    if "mask" in samples[0]:
+        batch["mask"] = torch.stack([sample["mask"] for sample in samples])
     return batch
