@@ -62,7 +62,8 @@ class FusionDataModule(lightning.LightningDataModule):
         layout: name of a known dataset (:func:`fusionzoo.data.list_layouts`): gives ``ir_dir``,
             ``vi_dir`` and ``color_from`` unless these are given.
         ir_dir: folder of the infrared images (or PET, ...) below a root; "ir" by default.
-            "{split}" in it stands for "train" below ``root`` and "test" below the other roots.
+            "{split}" in it stands for "train" below ``root`` and "test" below the other roots;
+            of names divided by "|" ("pet|spect|ct") the first counts that a root has.
         vi_dir: folder of the visible images (or MRI, ...); "vi" by default.
         val_root, test_root, predict_root: other roots, or lists of them.
         holdout: so many training pairs, chosen by ``seed``, are kept out of training; they are

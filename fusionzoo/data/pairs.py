@@ -120,7 +120,8 @@ def find_pairs(
     to the ending: ``ir/night/01.png`` and ``vi/night/01.JPG`` are the pair ``night/01``. Hidden
     files and files without an image ending are passed over. If a name occurs in several roots,
     all names get the root's folder name in front, with as many parent folders as it takes to
-    tell the roots apart (``tno/train/01``).
+    tell the roots apart (``tno/train/01``). Roots may differ in what their folders are called:
+    with ``ir_dir="pet|spect"`` the first of these counts that a root has.
 
     Raises:
         PairError: a ValueError that lists every missing folder, missing partner and double name.
@@ -149,10 +150,11 @@ def scan_pairs(
         if resolved[number] in resolved[:number]:
             problems.append(Problem(root, "is given twice", "give every root once"))
             continue
-        pairs, wrong = _scan_root(root, ir_dir, vi_dir)
+        ir_here, vi_here = _folder_there(root, ir_dir), _folder_there(root, vi_dir)
+        pairs, wrong = _scan_root(root, ir_here, vi_here)
         problems += wrong
         if mask_dir is not None:
-            pairs, wrong = _with_masks(pairs, root, ir_dir, vi_dir, mask_dir)
+            pairs, wrong = _with_masks(pairs, root, ir_here, vi_here, mask_dir)
             problems += wrong
         found.append((resolved[number], pairs))
     names = [pair.name for _, pairs in found for pair in pairs]
@@ -164,6 +166,12 @@ def scan_pairs(
             for pair in pairs
         ], problems
     return [pair for _, pairs in found for pair in pairs], problems
+
+
+def _folder_there(root: Path, names: str) -> str:
+    """The first of the names, divided by "|", that is a folder below the root."""
+    alternatives = names.split("|")
+    return next((name for name in alternatives if (root / name).is_dir()), alternatives[0])
 
 
 def _scan_root(root: Path, ir_dir: str, vi_dir: str) -> tuple[list[Pair], list[Problem]]:
