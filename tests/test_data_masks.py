@@ -364,7 +364,7 @@ def test_masks_count_for_the_memory(drawn):
         assert item.mask.dtype == np.uint8
         assert set(np.unique(item.mask)) == {0, 1}
         assert np.array_equal(item.mask, load_pair(pair, "saliency").mask)
-    assert check_pairs(pairs, cache=True, cache_limit=0.9 * need)[0][0].mask is None
+    assert len(check_pairs(pairs, cache=True, cache_limit=0.9 * need)[0][0]) == 2  # no mask
 
 
 def test_arguments(drawn):
@@ -372,8 +372,11 @@ def test_arguments(drawn):
         FusionDataModule(str(drawn), mask="hot")
     pairs = find_pairs(drawn)
     plain, _ = check_pairs(pairs, cache=True)
-    with pytest.raises(ValueError, match="loaded has no masks; load the pairs with mask="):
+    with pytest.raises(ValueError, match="load the pairs with the same mask"):
         PairDataset(pairs, plain, mask="saliency")
+    masked, _ = check_pairs(pairs, cache=True, mask="saliency")
+    with pytest.raises(ValueError, match="load the pairs with the same mask"):
+        PairDataset(pairs, masked)
     parser = ArgumentParser()
     parser.add_class_arguments(FusionDataModule, "data")
     parsed = parser.parse_args(["--data.mask=foreground", "--data.mask_dir=m"]).data

@@ -1,7 +1,7 @@
-"""Target masks: which pixels of a pair the first image, or structure, should win.
+"""Target masks: where in a pair one of the two images counts, and not the other.
 
-Papers that train with masks drew them by hand (CoCoNet, section 3.1) and published none. These
-are made from one image of a pair by thresholds; files of the user's own come before them, see
+The masks that CoCoNet was trained with were drawn by hand and are not published. These are made
+of one image by thresholds; files of the user's own come before them, see
 :class:`fusionzoo.data.FusionDataModule`.
 """
 
@@ -45,7 +45,7 @@ def target_mask(image: Tensor, kind: str) -> Tensor:
         kind: "saliency" or "foreground".
 
     Returns:
-        bool of that shape; False throughout where nothing stands out.
+        bool of that shape, on the CPU; False throughout where nothing stands out.
 
     Raises:
         ValueError: unknown kind, or no such image.

@@ -258,20 +258,26 @@ def _short_labels(roots: list[Path]) -> list[str]:
 
 
 class Loaded(NamedTuple):
-    """Both images of a pair, and its mask if asked for, as they are kept in memory.
+    """Both images of a pair as they are kept in memory.
 
     uint8 ``(H, W)`` or ``(H, W, 3)`` as in the file; anything deeper as float32 ``(H, W)`` that
-    is already scaled to [0, 1], since its range is that of the whole image, not of a crop. The
-    mask is uint8 ``(H, W)`` of 0 and 1.
+    is already scaled to [0, 1], since its range is that of the whole image, not of a crop.
     """
 
     ir: np.ndarray
     vi: np.ndarray
-    mask: np.ndarray | None = None
 
 
-def load_pair(pair: Pair, mask: str | None = None) -> Loaded:
-    """Decode both files, and with ``mask`` that of the mask.
+class LoadedWithMask(NamedTuple):
+    """As :class:`Loaded`, and the mask as uint8 ``(H, W)`` of 0 and 1."""
+
+    ir: np.ndarray
+    vi: np.ndarray
+    mask: np.ndarray
+
+
+def load_pair(pair: Pair, mask: str | None = None) -> Loaded | LoadedWithMask:
+    """Decode both files; with ``mask``, read or make the mask as well.
 
     Args:
         pair: from :func:`find_pairs`.
@@ -285,11 +291,11 @@ def load_pair(pair: Pair, mask: str | None = None) -> Loaded:
     if mask is None:
         return loaded
     if pair.mask is None:
-        return loaded._replace(mask=_made_mask(loaded, mask))
+        return _with_made_mask(loaded, mask)
     found = _decode_mask(pair.mask)
     if isinstance(found, Problem):
         raise ValueError(str(found))
-    return loaded._replace(mask=found)
+    return LoadedWithMask(*loaded, found)
 
 
 def make_mask(pair: Pair, kind: str) -> np.ndarray:
@@ -304,8 +310,8 @@ def make_mask(pair: Pair, kind: str) -> np.ndarray:
     return _mask_of(_compact(getattr(pair, MASK_SOURCES[kind])), kind)
 
 
-def _made_mask(loaded: Loaded, kind: str) -> np.ndarray:
-    return _mask_of(getattr(loaded, MASK_SOURCES[kind]), kind)
+def _with_made_mask(loaded: Loaded, kind: str) -> LoadedWithMask:
+    return LoadedWithMask(*loaded, _mask_of(getattr(loaded, MASK_SOURCES[kind]), kind))
 
 
 def _mask_of(array: np.ndarray, kind: str) -> np.ndarray:
@@ -323,7 +329,7 @@ def _compact(path: Path) -> np.ndarray:
 
 def check_pairs(
     pairs: Sequence[Pair], *, cache: bool, cache_limit: float = 4.0, mask: str | None = None
-) -> tuple[list[Loaded] | None, list[Problem]]:
+) -> tuple[list[Loaded] | list[LoadedWithMask] | None, list[Problem]]:
     """Look at every file once: unreadable and truncated files, and pairs of two sizes.
 
     With ``cache`` all files are decoded, and given back if nothing is wrong with any; but not if
@@ -355,13 +361,16 @@ def check_pairs(
                 problems += _compare_mask(pair, headers[pair.ir], headers[pair.mask])
     if problems or not decode:
         return None, problems
-    loaded = [Loaded(contents[p.ir], contents[p.vi], contents.get(p.mask)) for p in pairs]
-    if mask:
-        made = _in_threads(
-            lambda item: _made_mask(item, mask) if item.mask is None else item.mask, loaded
-        )
-        loaded = [item._replace(mask=own) for item, own in zip(loaded, made, strict=True)]
-    return loaded, []
+
+    def gather(pair: Pair) -> Loaded | LoadedWithMask:
+        loaded = Loaded(contents[pair.ir], contents[pair.vi])
+        if mask is None:
+            return loaded
+        if pair.mask is None:
+            return _with_made_mask(loaded, mask)
+        return LoadedWithMask(*loaded, contents[pair.mask])
+
+    return _in_threads(gather, pairs) if mask else [gather(pair) for pair in pairs], []
 
 
 class _Header(NamedTuple):
@@ -487,13 +496,13 @@ class PairDataset(Dataset[Sample]):
             flipped with the pair, after they were made of the whole images.
 
     Raises:
-        ValueError: ``loaded`` has not as many items as ``pairs``, or lacks the masks asked for.
+        ValueError: ``loaded`` has not as many items as ``pairs``, or was not loaded with ``mask``.
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
-        loaded: Sequence[Loaded] | None = None,
+        loaded: Sequence[Loaded] | Sequence[LoadedWithMask] | None = None,
         *,
         color: bool = False,
         color_from: Literal["vi", "ir"] = "vi",
@@ -505,8 +514,11 @@ class PairDataset(Dataset[Sample]):
     ) -> None:
         if loaded is not None and len(loaded) != len(pairs):
             raise ValueError(f"loaded has {len(loaded)} items for {len(pairs)} pairs; pass as many")
-        if mask and loaded is not None and any(item.mask is None for item in loaded):
-            raise ValueError(f"loaded has no masks; load the pairs with mask={mask!r}")
+        kind = LoadedWithMask if mask else Loaded
+        if not all(isinstance(item, kind) for item in loaded or ()):
+            raise ValueError(
+                f"loaded does not go with mask={mask!r}; load the pairs with the same mask"
+            )
         self.pairs = list(pairs)
         self.loaded = loaded
         self.color = color
@@ -533,13 +545,15 @@ class PairDataset(Dataset[Sample]):
             sample["mask"] = torch.from_numpy(mask[0].astype(np.float32))[None]
         return sample
 
-    def _transform(self, images: Loaded, epoch: int, position: int) -> list[np.ndarray]:
+    def _transform(
+        self, images: Loaded | LoadedWithMask, epoch: int, position: int
+    ) -> list[np.ndarray]:
         random = np.random.default_rng([self.seed, epoch, position])
         # All numbers are drawn whatever is switched on, so that one option leaves the others alone.
         across, down, left_right, upside_down = random.random(4)
         if self.crop == "center":
             across = down = 0.5
-        arrays = [images.ir, images.vi, *([images.mask] if self.mask else [])]
+        arrays = list(images)
         if self.crop_size is not None:
             arrays = [_enlarge(array, self.crop_size) for array in arrays]
             height, width = arrays[0].shape[:2]
