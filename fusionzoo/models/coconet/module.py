@@ -35,6 +35,9 @@ class CoCoNet(FusionModule):
         attention: channel attention; Table 2 turns it off.
         backbone: VGG features in the skips; Table 2 turns them off.
         vgg_levels: which of ``low``, ``middle``, ``high`` VGG features take part (Table 3).
+        gain: contrast of fused images about their mean, before tanh; 1 is the paper's. Weighted
+            means of both sources have less contrast than either, which this gives back; training
+            does without. The card says how the shipped value was chosen.
         alpha: weight of the structure term, eq. 3 (section 4.1.2: 20).
         weight_rule: how σ and γ follow from the sources: ``softmax`` (eqs 7 and 9) or
             ``released`` (see :func:`adaptive_weights`).
@@ -63,6 +66,7 @@ class CoCoNet(FusionModule):
         attention: bool = True,
         backbone: bool = True,
         vgg_levels: list[str] = list(LEVELS),  # noqa: B006 (read only; the CLI shows it)
+        gain: float = 1.0,
         alpha: float = 20.0,
         weight_rule: str = "softmax",
         gradient_range: float = 1.0,
@@ -83,7 +87,7 @@ class CoCoNet(FusionModule):
                 raise ValueError(f"{key} must lie in [0, 1], not {value}")
         if not 1 <= len(level_weights) <= 5:
             raise ValueError(f"level_weights must hold 1 to 5 numbers, not {len(level_weights)}")
-        super().__init__(CoCoNetNetwork(attention, backbone, tuple(vgg_levels)))
+        super().__init__(CoCoNetNetwork(attention, backbone, tuple(vgg_levels), gain))
         self.save_hyperparameters(ignore=["vgg_weights"])
         self._vgg_weights = vgg_weights
         # VGG that only the losses use: outside of what checkpoints and optimizers see.
@@ -181,7 +185,7 @@ class CoCoNet(FusionModule):
             count = self._anchors(batch)
             irs, vis = (list((2 * x[: 3 * count] - 1).split(count)) for x in (ir, vi))
             ir, vi = ir[:count], vi[:count]
-        fused = self.network(2 * ir - 1, 2 * vi - 1)
+        fused = torch.tanh(self.network.logits(2 * ir - 1, 2 * vi - 1))
         with torch.autocast(self.device.type, enabled=False):
             terms = self.adaptive_loss(fused.float() / 2 + 0.5, ir, vi)
         loss = terms["adaptive"]
