@@ -100,6 +100,16 @@ def _resolve(path: str) -> Any:
 MODELS: Mapping[str, ModelEntry] = build_table(
     (
         ModelEntry(
+            name="chitnet",
+            path="fusionzoo.models.chitnet.module:CHITNet",
+            title=(
+                "CHITNet: A Complementary to Harmonious Information Transfer Network for "
+                "Infrared and Visible Image Fusion"
+            ),
+            paper="https://arxiv.org/abs/2309.06118",
+            year=2023,
+        ),
+        ModelEntry(
             name="didfuse",
             path="fusionzoo.models.didfuse.module:DIDFuse",
             title="DIDFuse: Deep Image Decomposition for Infrared and Visible Image Fusion",
