@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -117,6 +116,7 @@ class CHITNet(FusionModule):
         self._freeze()
 
     def on_train_epoch_start(self) -> None:
+        self._set_rates()
         super().on_train_epoch_start()
         self._freeze()
         if self.hparams.carry_decoder and self.circulates and self.phase >= 2:
@@ -249,32 +249,33 @@ class CHITNet(FusionModule):
 
     # -- optimizers --------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Four Adams: first phaseM, infrared SIPHIA, visible SIPHIA, later phaseMs (section IV-B).
 
-        Each one's rate follows the epochs in which it made steps, see
-        :func:`fusionzoo.models.chitnet.schedule.decay`. Without phases it is one Adam for
-        everything, its rate multiplied by ``lr_decay`` halfway.
+        Without phases it is one Adam for everything.
         """
         h = self.hparams
         if not self.circulates:
-            adam = torch.optim.Adam(self.parameters(), lr=h.lr)
-            return _with_schedule([adam], [lambda e: decay(e, h.phases * h.phase_epochs, h.lr_decay)])
-        rates = (h.lr, h.lr, h.lr, h.lr_second)
-        adams = [torch.optim.Adam(self._trained(i), lr=rate) for i, rate in enumerate(rates)]
-        return _with_schedule(adams, [self._factor(i) for i in range(len(adams))])
+            return [torch.optim.Adam(self.parameters(), lr=h.lr)]
+        rates = self._initial_rates()
+        return [torch.optim.Adam(self._trained(i), lr=rate) for i, rate in enumerate(rates)]
 
-    def _factor(self, optimizer: int) -> Any:
+    def _initial_rates(self) -> tuple[float, ...]:
         h = self.hparams
+        return (h.lr, h.lr, h.lr, h.lr_second) if self.circulates else (h.lr,)
 
-        def factor(epoch: int) -> float:
-            own = own_epochs(optimizer, epoch, h.phases, h.phase_epochs)
-            return decay(own, h.phase_epochs, h.lr_decay)
-
-        return factor
-
-
-def _with_schedule(adams: Iterable[torch.optim.Optimizer], factors: Iterable[Any]) -> Any:
-    adams = list(adams)
-    schedule = torch.optim.lr_scheduler.LambdaLR
-    return adams, [schedule(adam, factor) for adam, factor in zip(adams, factors, strict=True)]
+    def _set_rates(self) -> None:
+        """The rates of this epoch; set here since schedulers expect every optimizer to step."""
+        h, epoch = self.hparams, self.current_epoch
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        for index, (optimizer, rate) in enumerate(
+            zip(optimizers, self._initial_rates(), strict=True)
+        ):
+            if self.circulates:
+                own = own_epochs(index, epoch, h.phases, h.phase_epochs)
+                factor = decay(own, h.phase_epochs, h.lr_decay)
+            else:  # one long first phase
+                factor = decay(epoch, h.phases * h.phase_epochs, h.lr_decay)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
