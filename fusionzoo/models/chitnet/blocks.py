@@ -50,12 +50,15 @@ class Encoder(nn.Module):
 class ChannelAttention(nn.Module):
     """Conv1×1(softmax(scale · Q̂ K̂ᵀ) V): attention of channels to channels (eqs 2–3, 5–6).
 
-    Q, K and V are 1×1 convolutions of the three inputs, ``(B, C, H, W)`` each. The map is C×C:
-    its entries contract over all pixels, so that with the paper's √d (d left open) they would
-    grow with the image, and what 120×120 crops have trained would meet another softmax on whole
+    Q, K and V are 1×1 convolutions of three features, ``(B, C, H, W)`` each. The map is C×C: its
+    entries contract over all pixels, so that with the paper's √d (d left open) they would grow
+    with the image, and what 120×120 crops have trained would meet another softmax on whole
     images. Rows of Q and K are therefore scaled to unit length over the pixels first: an entry is
     the cosine between two channels' maps, which neither the number of pixels nor the images'
-    brightness changes. How sharp the softmax is, the learned ``scale`` says.
+    brightness changes. How sharp the softmax is, the learned scale says.
+
+    Nothing of this is computed pixel by pixel: Q Kᵀ and the lengths follow from the features'
+    :func:`moments`, and what is left of the convolutions is one C×C matrix (:meth:`mixing`).
 
     Args:
         channels: C.
@@ -71,19 +74,58 @@ class ChannelAttention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
         self.log_scale = nn.Parameter(torch.tensor(float(scale)).log())
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        value = self.value(value)
-        weights = self.weights(self.query(query), self.key(key)).to(value.dtype)
+    def forward(self, value: Tensor, query: Tensor, cross: Tensor, key: Tensor) -> Tensor:
+        """Mix the channels of ``value``; ``query``, ``cross`` and ``key`` as in :meth:`mixing`."""
+        matrix, shift = self.mixing(query, cross, key)
         # Pixels as rows, which keeps features with the channels last as they are.
-        mixed = value.flatten(2).transpose(1, 2) @ weights.transpose(1, 2)
-        return self.out(mixed.transpose(1, 2).unflatten(2, value.shape[-2:]))
+        pixels = value.flatten(2).mT
+        mixed = torch.baddbmm(shift.to(pixels.dtype), pixels, matrix.to(pixels.dtype).mT)
+        return mixed.mT.unflatten(2, value.shape[-2:])
 
-    def weights(self, query: Tensor, key: Tensor) -> Tensor:
-        """The attention ``(B, C, C)`` of projected features; each row sums to one."""
+    def mixing(self, query: Tensor, cross: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """What the attention does to each pixel: a matrix ``(B, C, C)`` and a shift ``(B, 1, C)``.
+
+        Args:
+            query: second moments ``(B, C + 1, C + 1)`` of what Q is made of; see :func:`moments`.
+            cross: those of that with what K is made of.
+            key: second moments of what K is made of.
+        """
         # Sums over all pixels: in float32 whatever the features are in.
         with torch.autocast(query.device.type, enabled=False):
-            query, key = (F.normalize(x.flatten(2).float(), dim=2) for x in (query, key))
-            return torch.softmax(self.log_scale.float().exp() * (query @ key.mT), 2)
+            weights = self.weights(query, cross, key)
+            out, value = _affine(self.out), _affine(self.value)
+            mixed = out[:, :-1] @ weights @ value
+            return mixed[..., :-1], (mixed[..., -1] + out[:, -1]).unsqueeze(1)
+
+    def weights(self, query: Tensor, cross: Tensor, key: Tensor) -> Tensor:
+        """The attention ``(B, C, C)``, arguments as in :meth:`mixing`; each row sums to one."""
+        q, k = _affine(self.query), _affine(self.key)
+        lengths = [
+            ((weight @ second) * weight).sum(2).clamp_min(1e-12).sqrt()
+            for weight, second in ((q, query), (k, key))
+        ]
+        cosines = q @ cross @ k.mT / (lengths[0].unsqueeze(2) * lengths[1].unsqueeze(1))
+        return torch.softmax(self.log_scale.float().exp() * cosines, 2)
+
+
+def moments(features: Tensor) -> Tensor:
+    """Second moments ``(B, C + 1, C + 1)`` in float32 of ``(B, C, H, W)`` and a constant 1.
+
+    Means over the pixels of the products of each two channels; the last row and column, which
+    belong to the constant, hold the channels' means.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        pixels = features.flatten(2).float()
+        count = pixels.shape[2]
+        second = pixels @ pixels.mT / count
+        mean = pixels.mean(2, keepdim=True)
+        last = torch.cat([mean.mT, mean.new_ones(len(mean), 1, 1)], 2)
+        return torch.cat([torch.cat([second, mean], 2), last], 1)
+
+
+def _affine(conv: nn.Conv2d) -> Tensor:
+    """A 1×1 convolution as a matrix ``(out, in + 1)`` in float32 for features and a constant 1."""
+    return torch.cat([conv.weight.flatten(1), conv.bias.unsqueeze(1)], 1).float()
 
 
 class LinearDecoder(nn.Module):
@@ -128,4 +170,4 @@ class LinearDecoder(nn.Module):
             return torch.tanh(F.conv2d(maps.to(dtype), place, self.out.bias, padding=1))
 
 
-__all__ = ["ChannelAttention", "Encoder", "LinearDecoder", "ResidualDenseBlock"]
+__all__ = ["ChannelAttention", "Encoder", "LinearDecoder", "ResidualDenseBlock", "moments"]
