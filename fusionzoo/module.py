@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import lightning
 import torch
@@ -38,8 +38,10 @@ class FusionModule(lightning.LightningModule):
     """
 
     name: ClassVar[str]
-    #: What goes where in ``fuse(first, second)``; the second one's colour is kept.
-    modalities: ClassVar[tuple[str, str]] = ("infrared", "visible")
+    #: What goes where in ``fuse(first, second)``.
+    modalities: tuple[str, str] = ("infrared", "visible")
+    #: Which of the two gives the fused image its colour: "ir" is the first, "vi" the second.
+    color_from: Literal["ir", "vi"] = "vi"
     #: Logged at validation, by the definitions of the ``zoo`` protocol.
     validation_metrics: ClassVar[tuple[str, ...]] = ("EN", "SD", "SF", "Qabf", "SSIM")
     #: Metric protocol of ``fusionzoo test``.
@@ -85,6 +87,10 @@ class FusionModule(lightning.LightningModule):
         gives a PIL image. :func:`fusionzoo.inference.fuse_images` states the whole contract for
         kinds, value ranges, colour and errors.
 
+        ``modalities`` tells what the two are; in medical models ``ir`` is the functional image
+        (PET, SPECT, CT), ``vi`` the MRI, and since ``color_from`` is ``"ir"`` there, the result
+        takes after the functional one.
+
         The result does not depend on training mode, and the call leaves no trace: training flag,
         grad mode, random state and default dtype are as before. Threads may share a model.
 
@@ -118,6 +124,7 @@ class FusionModule(lightning.LightningModule):
             ir_range=ir_range,
             vi_range=vi_range,
             resize=resize,
+            color_from=self.color_from,
             device=target,
             dtype=dtype,
             batch_size=batch_size,

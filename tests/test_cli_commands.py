@@ -15,7 +15,7 @@ from fusionzoo.benchmark import speed
 from fusionzoo.cli import COMMANDS, main
 from fusionzoo.cli.listing import model_rows
 
-LIGHT = ("list", "import-weights", "fuse", "bench")
+LIGHT = ("list", "import-weights", "fuse", "bench", "masks")
 
 
 def test_help_names_every_command(capsys):

@@ -9,6 +9,7 @@ import pytest
 from data_helpers import environment_with_package
 
 from fusionzoo.data import get_layout, list_layouts
+from fusionzoo.data.masks import MASK_SOURCES
 
 
 def test_the_table_is_whole():
@@ -23,6 +24,7 @@ def test_the_table_is_whole():
         assert all((layout.title, layout.licence, layout.folders, layout.ir_dir, layout.vi_dir))
         assert layout.ir_dir != layout.vi_dir
         assert layout.color_from in ("ir", "vi")
+        assert layout.mask in MASK_SOURCES
 
 
 def test_unknown_names_show_the_known_ones():

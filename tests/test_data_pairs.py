@@ -298,3 +298,16 @@ def test_a_batch_of_differing_sizes_says_what_to_do(tmp_path):
 def test_nothing_of_a_path_is_needed_but_text(tmp_path):
     real_pairs(tmp_path, 1)
     assert find_pairs(str(tmp_path)) == find_pairs(Path(tmp_path)) == find_pairs([str(tmp_path)])
+
+
+def test_roots_may_call_their_folders_differently(tmp_path):
+    for kind, name in (("pet", "1"), ("spect", "2")):
+        for side in (kind, "mri"):
+            folder = tmp_path / f"{kind}_mri" / side
+            folder.mkdir(parents=True)
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / f"{name}.png")
+    roots = [tmp_path / "pet_mri", tmp_path / "spect_mri"]
+    pairs = find_pairs(roots, "pet|spect", "mri")
+    assert [(pair.name, pair.ir.parent.name) for pair in pairs] == [("1", "pet"), ("2", "spect")]
+    with pytest.raises(PairError, match="ct"):
+        find_pairs(roots, "ct|xray", "mri")

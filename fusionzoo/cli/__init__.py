@@ -30,6 +30,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "fuse": Command("fusionzoo.cli.fuse", "fuse two images, or two folders of them"),
     "list": Command("fusionzoo.cli.listing", "show models, parameters, weights and licences"),
+    "masks": Command("fusionzoo.cli.masks", "make masks of targets for training"),
     "fit": Command("fusionzoo.cli.engine", "train a model"),
     "validate": Command("fusionzoo.cli.engine", "measure a model on validation pairs"),
     "test": Command("fusionzoo.cli.engine", "measure a model on test pairs"),

@@ -12,6 +12,7 @@ from fusionzoo.data.layouts import DatasetLayout, get_layout, list_layouts
 
 if TYPE_CHECKING:
     from fusionzoo.data.datamodule import FusionDataModule
+    from fusionzoo.data.masks import target_mask
     from fusionzoo.data.pairs import Batch, Pair, PairDataset, PairError, find_pairs
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "find_pairs",
     "get_layout",
     "list_layouts",
+    "target_mask",
 ]
 
 # Public name -> module that defines it; imported on first use (PEP 562).
@@ -34,6 +36,7 @@ _HOMES = {
     "PairDataset": "fusionzoo.data.pairs",
     "PairError": "fusionzoo.data.pairs",
     "find_pairs": "fusionzoo.data.pairs",
+    "target_mask": "fusionzoo.data.masks",
 }
 
 

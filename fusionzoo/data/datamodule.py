@@ -13,6 +13,7 @@ from torch import distributed
 from torch.utils.data import DataLoader
 
 from fusionzoo.data.layouts import DatasetLayout, get_layout
+from fusionzoo.data.masks import MASK_SOURCES
 from fusionzoo.data.pairs import (
     Pair,
     PairDataset,
@@ -51,12 +52,18 @@ class FusionDataModule(lightning.LightningDataModule):
     8-bit images are divided by 255; 16-bit and float images are scaled by the 0.5 and 99.5
     percentiles of the whole image, as in :meth:`fusionzoo.module.FusionModule.fuse`.
 
+    With ``mask``, training batches have a mask of each pair's targets. The file that a pair has
+    below ``root/mask_dir`` comes first: an image of the pair's size, in which half of full scale
+    or more marks targets. Else the mask is made of the whole image, once if images are cached and
+    anew for each draw if not; ``fusionzoo masks`` writes the files beforehand.
+
     Args:
         root: training root, or a list of them.
         layout: name of a known dataset (:func:`fusionzoo.data.list_layouts`): gives ``ir_dir``,
             ``vi_dir`` and ``color_from`` unless these are given.
         ir_dir: folder of the infrared images (or PET, ...) below a root; "ir" by default.
-            "{split}" in it stands for "train" below ``root`` and "test" below the other roots.
+            "{split}" in it stands for "train" below ``root`` and "test" below the other roots;
+            of names divided by "|" ("pet|spect|ct") the first counts that a root has.
         vi_dir: folder of the visible images (or MRI, ...); "vi" by default.
         val_root, test_root, predict_root: other roots, or lists of them.
         holdout: so many training pairs, chosen by ``seed``, are kept out of training; they are
@@ -75,6 +82,10 @@ class FusionDataModule(lightning.LightningDataModule):
         drop_last: leave out the last batch of a training epoch if it is not whole.
         pairs_per_epoch: length of a training epoch in pairs: a part of them, drawn anew for each
             epoch, or several passes over all of them; None for each pair once.
+        mask: add ``mask`` to training batches: "saliency", hot targets in the infrared image, or
+            "foreground", tissue in the MRI in the visible image's place; see
+            :func:`fusionzoo.data.target_mask`. None for batches without masks.
+        mask_dir: folder of masks below a training root, which need not exist.
 
     Raises:
         ValueError: for arguments out of range.
@@ -103,10 +114,13 @@ class FusionDataModule(lightning.LightningDataModule):
         cache_limit: float = 4.0,
         drop_last: bool = False,
         pairs_per_epoch: int | None = None,
+        mask: Literal["saliency", "foreground"] | None = None,
+        mask_dir: str = "mask",
     ) -> None:
         super().__init__()
         _check_choice("crop", crop, ("random", "center"))
         _check_choice("color_from", color_from, ("vi", "ir", None))
+        _check_choice("mask", mask, (*MASK_SOURCES, None))
         _check_at_least("crop_size", crop_size, 2)
         _check_at_least("batch_size", batch_size, 1)
         _check_at_least("pairs_per_epoch", pairs_per_epoch, 1)
@@ -135,6 +149,8 @@ class FusionDataModule(lightning.LightningDataModule):
         self.cache_limit = cache_limit
         self.drop_last = drop_last
         self.pairs_per_epoch = pairs_per_epoch
+        self.mask = mask
+        self.mask_dir = mask_dir
         #: Datasets by part ("train", "val", "test", "predict"), as far as `setup` has made them.
         self.datasets: dict[str, PairDataset] = {}
 
@@ -180,7 +196,7 @@ class FusionDataModule(lightning.LightningDataModule):
         if not self.roots["train"]:
             option = "root" if part == "train" else f"{part}_root"
             raise ValueError(f"no {option} is given; set data.{option} to a folder of image pairs")
-        pairs, problems = self._scan("train")
+        pairs, problems = self._scan("train", masks=part == "train")
         if part in ("train", "val") and self.holdout:
             if self.holdout >= len(pairs) and not problems:
                 raise ValueError(
@@ -195,10 +211,13 @@ class FusionDataModule(lightning.LightningDataModule):
             ]
         return pairs, problems
 
-    def _scan(self, part: str) -> tuple[list[Pair], list[Problem]]:
+    def _scan(self, part: str, masks: bool = False) -> tuple[list[Pair], list[Problem]]:
         split = "train" if part == "train" else "test"
-        ir_dir, vi_dir = (name.replace("{split}", split) for name in (self.ir_dir, self.vi_dir))
-        return scan_pairs(self.roots[part], ir_dir, vi_dir)
+        ir_dir, vi_dir, mask_dir = (
+            name.replace("{split}", split) for name in (self.ir_dir, self.vi_dir, self.mask_dir)
+        )
+        mask_dir = mask_dir if self.mask and masks else None
+        return scan_pairs(self.roots[part], ir_dir, vi_dir, mask_dir)
 
     def _held_back(self, pairs: int) -> set[int]:
         order = np.random.default_rng([self.seed, pairs]).permutation(pairs)
@@ -207,7 +226,8 @@ class FusionDataModule(lightning.LightningDataModule):
     def _open(self, part: str, pairs: Sequence[Pair]) -> tuple[PairDataset, list[Problem]]:
         # Test and prediction see every file once; decoding all of them first would gain nothing.
         cache = self.cache and part in ("train", "val")
-        loaded, problems = check_pairs(pairs, cache=cache, cache_limit=self.cache_limit)
+        mask = self.mask if part == "train" else None
+        loaded, problems = check_pairs(pairs, cache=cache, cache_limit=self.cache_limit, mask=mask)
         if cache and loaded is None and not problems:
             rank_zero_warn(
                 f"{part}: {len(pairs)} pairs need more than cache_limit={self.cache_limit} GB in "
@@ -220,6 +240,7 @@ class FusionDataModule(lightning.LightningDataModule):
             color=self.color,
             color_from=self.color_from,
             seed=self.seed,
+            mask=mask,
             **(augment if part == "train" else {}),
         )
         return dataset, problems

@@ -22,6 +22,7 @@ class DatasetLayout:
         registered: the publisher's pairs show the same scene pixel by pixel.
         notes: what else to know before training.
         color_from: the image, "ir" or "vi", whose colour a fused image takes.
+        mask: the kind of target mask that suits it, see :func:`fusionzoo.data.target_mask`.
     """
 
     name: str
@@ -34,6 +35,7 @@ class DatasetLayout:
     registered: bool
     notes: str = ""
     color_from: str = "vi"
+    mask: str = "saliency"
 
 
 def _harvard(kind: str, title: str, notes: str) -> DatasetLayout:
@@ -48,6 +50,7 @@ def _harvard(kind: str, title: str, notes: str) -> DatasetLayout:
         registered=True,
         notes=notes,
         color_from="ir",
+        mask="foreground",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict, TypeVar
 
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fusionzoo.data.masks import MASK_SOURCES, mask_from_pixels, target_mask
 from fusionzoo.inference import normalise, read_image, rgb_to_ycbcr, to_grey
 
 #: File endings taken for images, in lower case; other files are left alone.
@@ -50,24 +51,32 @@ class Batch(_BatchOfGrey, total=False):
         name: of each pair: its path below both folders without the ending, with "/".
         cbcr: ``(B, 2, H, W)`` float32 in [0, 1], 0.5 where there is no colour. Only in colour
             batches.
+        mask: ``(B, 1, H, W)`` float32, 1 on targets and 0 elsewhere; all 0 where there are none.
+            Only in training batches, and only if asked for.
     """
 
     cbcr: Tensor
+    mask: Tensor
 
 
 class Sample(_BatchOfGrey, total=False):
     """One pair: as in :class:`Batch`, without the first dimension; ``name`` is a string."""
 
     cbcr: Tensor
+    mask: Tensor
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two files that show the same scene, and the name by which results go."""
+    """Two files that show the same scene, and the name by which results go.
+
+    ``mask``: file with the mask of its targets, where masks were asked for and there is one.
+    """
 
     name: str
     ir: Path
     vi: Path
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,8 @@ def find_pairs(
     to the ending: ``ir/night/01.png`` and ``vi/night/01.JPG`` are the pair ``night/01``. Hidden
     files and files without an image ending are passed over. If a name occurs in several roots,
     all names get the root's folder name in front, with as many parent folders as it takes to
-    tell the roots apart (``tno/train/01``).
+    tell the roots apart (``tno/train/01``). Roots may differ in what their folders are called:
+    with ``ir_dir="pet|spect"`` the first of these counts that a root has.
 
     Raises:
         PairError: a ValueError that lists every missing folder, missing partner and double name.
@@ -123,9 +133,16 @@ def find_pairs(
 
 
 def scan_pairs(
-    roots: Folder | Sequence[Folder], ir_dir: str = "ir", vi_dir: str = "vi"
+    roots: Folder | Sequence[Folder],
+    ir_dir: str = "ir",
+    vi_dir: str = "vi",
+    mask_dir: str | None = None,
 ) -> tuple[list[Pair], list[Problem]]:
-    """As :func:`find_pairs`, but what is wrong is given back beside the whole pairs."""
+    """As :func:`find_pairs`, but what is wrong is given back beside the whole pairs.
+
+    Files below ``root/mask_dir``, if given and if there is such a folder, become the masks of
+    the pairs of the same name; neither every pair nor every file there needs a partner.
+    """
     folders = [Path(root) for root in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
     found, problems = [], []
     resolved = [folder.resolve() for folder in folders]
@@ -133,18 +150,28 @@ def scan_pairs(
         if resolved[number] in resolved[:number]:
             problems.append(Problem(root, "is given twice", "give every root once"))
             continue
-        pairs, wrong = _scan_root(root, ir_dir, vi_dir)
-        found.append((resolved[number], pairs))
+        ir_here, vi_here = _folder_there(root, ir_dir), _folder_there(root, vi_dir)
+        pairs, wrong = _scan_root(root, ir_here, vi_here)
         problems += wrong
+        if mask_dir is not None:
+            pairs, wrong = _with_masks(pairs, root, ir_here, vi_here, mask_dir)
+            problems += wrong
+        found.append((resolved[number], pairs))
     names = [pair.name for _, pairs in found for pair in pairs]
     if len(set(names)) < len(names):
         labels = _short_labels([root for root, _ in found])
         return [
-            Pair(f"{label}/{pair.name}", pair.ir, pair.vi)
+            replace(pair, name=f"{label}/{pair.name}")
             for label, (_, pairs) in zip(labels, found, strict=True)
             for pair in pairs
         ], problems
     return [pair for _, pairs in found for pair in pairs], problems
+
+
+def _folder_there(root: Path, names: str) -> str:
+    """The first of the names, divided by "|", that is a folder below the root."""
+    alternatives = names.split("|")
+    return next((name for name in alternatives if (root / name).is_dir()), alternatives[0])
 
 
 def _scan_root(root: Path, ir_dir: str, vi_dir: str) -> tuple[list[Pair], list[Problem]]:
@@ -176,6 +203,24 @@ def _scan_root(root: Path, ir_dir: str, vi_dir: str) -> tuple[list[Pair], list[P
         problems.append(
             Problem(root, f"holds no images in {ir_dir} and {vi_dir}", f"add {endings}")
         )
+    return pairs, problems
+
+
+def _with_masks(
+    pairs: list[Pair], root: Path, ir_dir: str, vi_dir: str, mask_dir: str
+) -> tuple[list[Pair], list[Problem]]:
+    folder = root / mask_dir
+    for images in (root / ir_dir, root / vi_dir):
+        if folder.resolve().is_relative_to(images.resolve()):
+            remedy = "set mask_dir to a folder of its own"
+            return pairs, [Problem(folder, f"is, or lies in, {images}", remedy)]
+    if not folder.is_dir():
+        return pairs, []
+    masks, problems = _images_by_stem(folder)
+    pairs = [replace(pair, mask=masks.get(pair.name)) for pair in pairs]
+    if masks and pairs and not any(pair.mask for pair in pairs):
+        remedy = "give masks the names of their pairs, or set mask_dir to another folder"
+        problems.append(Problem(folder, "holds no mask that is named as a pair is", remedy))
     return pairs, problems
 
 
@@ -223,13 +268,54 @@ class Loaded(NamedTuple):
     vi: np.ndarray
 
 
-def load_pair(pair: Pair) -> Loaded:
-    """Decode both files.
+class LoadedWithMask(NamedTuple):
+    """As :class:`Loaded`, and the mask as uint8 ``(H, W)`` of 0 and 1."""
+
+    ir: np.ndarray
+    vi: np.ndarray
+    mask: np.ndarray
+
+
+def load_pair(pair: Pair, mask: str | None = None) -> Loaded | LoadedWithMask:
+    """Decode both files; with ``mask``, read or make the mask as well.
+
+    Args:
+        pair: from :func:`find_pairs`.
+        mask: kind of the mask that is made of the images if there is no file of it; see
+            :func:`fusionzoo.data.target_mask`.
 
     Raises:
         ValueError, FileNotFoundError: naming the file that cannot be read.
     """
-    return Loaded(_compact(pair.ir), _compact(pair.vi))
+    loaded = Loaded(_compact(pair.ir), _compact(pair.vi))
+    if mask is None:
+        return loaded
+    if pair.mask is None:
+        return _with_made_mask(loaded, mask)
+    found = _decode_mask(pair.mask)
+    if isinstance(found, Problem):
+        raise ValueError(str(found))
+    return LoadedWithMask(*loaded, found)
+
+
+def make_mask(pair: Pair, kind: str) -> np.ndarray:
+    """The mask of that kind made of a pair's images, whether or not there is a file of it.
+
+    Returns:
+        uint8 ``(H, W)`` of 0 and 1.
+
+    Raises:
+        ValueError, FileNotFoundError: naming the file that cannot be read.
+    """
+    return _mask_of(_compact(getattr(pair, MASK_SOURCES[kind])), kind)
+
+
+def _with_made_mask(loaded: Loaded, kind: str) -> LoadedWithMask:
+    return LoadedWithMask(*loaded, _mask_of(getattr(loaded, MASK_SOURCES[kind]), kind))
+
+
+def _mask_of(array: np.ndarray, kind: str) -> np.ndarray:
+    return target_mask(to_grey(_to_tensor(array)), kind)[0].numpy().astype(np.uint8)
 
 
 def _compact(path: Path) -> np.ndarray:
@@ -242,29 +328,49 @@ def _compact(path: Path) -> np.ndarray:
 
 
 def check_pairs(
-    pairs: Sequence[Pair], *, cache: bool, cache_limit: float = 4.0
-) -> tuple[list[Loaded] | None, list[Problem]]:
+    pairs: Sequence[Pair], *, cache: bool, cache_limit: float = 4.0, mask: str | None = None
+) -> tuple[list[Loaded] | list[LoadedWithMask] | None, list[Problem]]:
     """Look at every file once: unreadable and truncated files, and pairs of two sizes.
 
     With ``cache`` all files are decoded, and given back if nothing is wrong with any; but not if
     they would need more than ``cache_limit`` GB. Else headers are read, and the rest only as far
     as it takes to see that a PNG or JPEG file is whole.
+
+    ``mask`` is the kind of mask wanted. Files of masks are then looked at as well; where there is
+    none, and all is decoded, the mask is made.
     """
-    files = [path for pair in pairs for path in (pair.ir, pair.vi)]
-    headers = dict(zip(files, _in_threads(_peek, files), strict=True))
+    images = [path for pair in pairs for path in (pair.ir, pair.vi)]
+    masks = [pair.mask for pair in pairs if pair.mask is not None] if mask else []
+    headers = dict(zip(images + masks, _in_threads(_peek, images + masks), strict=True))
     problems = [header for header in headers.values() if isinstance(header, Problem)]
-    readable = [path for path in files if isinstance(headers[path], _Header)]
-    decode = cache and sum(headers[path].need for path in readable) <= cache_limit * 1e9
-    contents = dict(
-        zip(readable, _in_threads(_decode if decode else _find_damage, readable), strict=True)
-    )
+    readable = {path: header for path, header in headers.items() if isinstance(header, _Header)}
+    need = sum(readable[path].need for path in images if path in readable)
+    if mask:
+        need += sum(readable[p.ir].width * readable[p.ir].height for p in pairs if p.ir in readable)
+    decode = cache and need <= cache_limit * 1e9
+    contents = {}
+    for paths, decoder in ((images, _decode), (masks, _decode_mask)):
+        paths = [path for path in paths if path in readable]
+        found = _in_threads(decoder if decode else _find_damage, paths)
+        contents.update(zip(paths, found, strict=True))
     problems += [content for content in contents.values() if isinstance(content, Problem)]
     for pair in pairs:
         if pair.ir in contents and pair.vi in contents:
             problems += _compare(pair, headers[pair.ir], headers[pair.vi])
+            if pair.mask in contents:
+                problems += _compare_mask(pair, headers[pair.ir], headers[pair.mask])
     if problems or not decode:
         return None, problems
-    return [Loaded(contents[pair.ir], contents[pair.vi]) for pair in pairs], []
+
+    def gather(pair: Pair) -> Loaded | LoadedWithMask:
+        loaded = Loaded(contents[pair.ir], contents[pair.vi])
+        if mask is None:
+            return loaded
+        if pair.mask is None:
+            return _with_made_mask(loaded, mask)
+        return LoadedWithMask(*loaded, contents[pair.mask])
+
+    return _in_threads(gather, pairs) if mask else [gather(pair) for pair in pairs], []
 
 
 class _Header(NamedTuple):
@@ -305,11 +411,32 @@ def _compare(pair: Pair, ir: _Header, vi: _Header) -> list[Problem]:
     return []
 
 
+def _compare_mask(pair: Pair, ir: _Header, mask: _Header) -> list[Problem]:
+    if (ir.width, ir.height) == (mask.width, mask.height):
+        return []
+    what = (
+        f"is {mask.width}x{mask.height} (width x height), its pair {pair.ir} is "
+        f"{ir.width}x{ir.height}"
+    )
+    return [Problem(pair.mask, what, "resize the mask, or remove it: then one is made")]
+
+
 def _decode(path: Path) -> np.ndarray | Problem:
     try:
         return _compact(path)
     except (ValueError, OSError) as error:
         return _unreadable(path, error.__cause__ or error)
+
+
+def _decode_mask(path: Path) -> np.ndarray | Problem:
+    try:
+        pixels = read_image(path)
+    except (ValueError, OSError) as error:
+        return _unreadable(path, error.__cause__ or error)
+    try:
+        return mask_from_pixels(pixels)
+    except ValueError as error:
+        return Problem(path, str(error), "replace the mask, or remove it: then one is made")
 
 
 def _find_damage(path: Path) -> Problem | None:
@@ -365,12 +492,17 @@ class PairDataset(Dataset[Sample]):
         crop: "random", or "center" for the same middle part every time.
         flip: horizontally and vertically, each for half of the draws.
         seed: at least 0.
+        mask: add ``mask``; of this kind where a pair has no file of it. Masks are cropped and
+            flipped with the pair, after they were made of the whole images.
+
+    Raises:
+        ValueError: ``loaded`` has not as many items as ``pairs``, or was not loaded with ``mask``.
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
-        loaded: Sequence[Loaded] | None = None,
+        loaded: Sequence[Loaded] | Sequence[LoadedWithMask] | None = None,
         *,
         color: bool = False,
         color_from: Literal["vi", "ir"] = "vi",
@@ -378,9 +510,15 @@ class PairDataset(Dataset[Sample]):
         crop: Literal["random", "center"] = "random",
         flip: bool = False,
         seed: int = 0,
+        mask: str | None = None,
     ) -> None:
         if loaded is not None and len(loaded) != len(pairs):
             raise ValueError(f"loaded has {len(loaded)} items for {len(pairs)} pairs; pass as many")
+        kind = LoadedWithMask if mask else Loaded
+        if not all(isinstance(item, kind) for item in loaded or ()):
+            raise ValueError(
+                f"loaded does not go with mask={mask!r}; load the pairs with the same mask"
+            )
         self.pairs = list(pairs)
         self.loaded = loaded
         self.color = color
@@ -389,6 +527,7 @@ class PairDataset(Dataset[Sample]):
         self.crop = crop
         self.flip = flip
         self.seed = seed
+        self.mask = mask
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -396,15 +535,19 @@ class PairDataset(Dataset[Sample]):
     def __getitem__(self, key: int | Draw) -> Sample:
         index, epoch, position = key if isinstance(key, tuple) else Draw(key, 0, key)
         pair = self.pairs[index]
-        loaded = self.loaded[index] if self.loaded is not None else load_pair(pair)
-        ir, vi = self._transform(loaded, epoch, position)
+        loaded = self.loaded[index] if self.loaded is not None else load_pair(pair, self.mask)
+        ir, vi, *mask = self._transform(loaded, epoch, position)
         sides = {"ir": _to_tensor(ir), "vi": _to_tensor(vi)}
         sample: Sample = {"ir": to_grey(sides["ir"]), "vi": to_grey(sides["vi"]), "name": pair.name}
         if self.color:
             sample["cbcr"] = _chroma(sides[self.color_from])
+        if mask:
+            sample["mask"] = torch.from_numpy(mask[0].astype(np.float32))[None]
         return sample
 
-    def _transform(self, images: Loaded, epoch: int, position: int) -> list[np.ndarray]:
+    def _transform(
+        self, images: Loaded | LoadedWithMask, epoch: int, position: int
+    ) -> list[np.ndarray]:
         random = np.random.default_rng([self.seed, epoch, position])
         # All numbers are drawn whatever is switched on, so that one option leaves the others alone.
         across, down, left_right, upside_down = random.random(4)
@@ -472,4 +615,6 @@ def collate_pairs(samples: list[Sample]) -> Batch:
     }
     if "cbcr" in samples[0]:
         batch["cbcr"] = torch.stack([sample["cbcr"] for sample in samples])
+    if "mask" in samples[0]:
+        batch["mask"] = torch.stack([sample["mask"] for sample in samples])
     return batch

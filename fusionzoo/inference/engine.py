@@ -26,6 +26,7 @@ def fuse_images(
     ir_range: tuple[float, float] | None = None,
     vi_range: tuple[float, float] | None = None,
     resize: str | None = None,
+    color_from: str = "vi",
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
     batch_size: int = 1,
@@ -54,6 +55,10 @@ def fuse_images(
     channels. A colour ``ir`` is reduced to luma. With ``color=False`` a single-channel image
     comes back, without alpha: ``(H, W)`` for an array ``(H, W, 3|4)``, ``(1, H, W)`` for a
     tensor ``(3|4, H, W)``, a grey PIL image.
+
+    With ``color_from="ir"`` the two change places in all of this: what comes back is of the kind
+    of ``ir``, with its size, depth, alpha, values and colour (PET and SPECT, in pseudo-colour, are
+    the first of their pairs).
 
     **Values.** For each image ``lo`` and ``hi`` become 0 and 1, values beyond are clipped, and the
     result is mapped back by those of ``vi``, rounded (never truncated) for integers and clipped
@@ -90,6 +95,7 @@ def fuse_images(
         ir_range: ``(lo, hi)`` of ``ir``.
         vi_range: ``(lo, hi)`` of ``vi``.
         resize: None, ``"ir"`` or ``"vi"``.
+        color_from: ``"vi"`` or ``"ir"``: the image that the result takes after.
         device: where the network is; None is where ``vi`` is (the CPU for all but tensors).
         dtype: the network's floating dtype; conversions around it are float32, or float64 for
             int32 and float64 images.
@@ -108,14 +114,13 @@ def fuse_images(
             name the argument, the problem and the remedy.
         RuntimeError: the network gave NaN or another shape.
     """
-    _check_options(resize, dtype, batch_size, size_multiple, min_size)
+    _check_options(resize, color_from, dtype, batch_size, size_multiple, min_size)
     network = _Network(
         run, None if device is None else torch.device(device), dtype, size_multiple, min_size,
         check_range(value_range, "value_range") or (0.0, 1.0),
     )  # fmt: skip
-    prepare = _Preparation(
-        color, check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range"), resize, grad
-    )
+    ranges = check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range")
+    prepare = _Preparation(color, *ranges, resize, color_from, grad)
     ir_items, vi_items, is_list = _as_lists(ir, vi)
 
     def pairs() -> Iterator[_Pair]:
@@ -138,13 +143,13 @@ class _Pair:
     chroma: Tensor | None  # (B, 3, H, W): R - Y, G - Y, B - Y
     alpha: Tensor | None  # (B, 1, H, W), raw
     limits: list[Limits]
-    source: Source  # vi
+    source: Source  # the image that the result takes after
     fused: dict[int, Tensor] = field(default_factory=dict)
 
     def finished(self) -> Any:
-        """The result, of the kind of ``vi``, once ``fused`` holds all images."""
+        """The result, of the source's kind, once ``fused`` holds all images."""
         fused = torch.stack([self.fused[number] for number in range(len(self.vi))])
-        fused = fused.to(self.vi.device).to(self.vi.dtype)
+        fused = fused.to(self.source.colors.device).to(self.vi.dtype)
         if self.chroma is not None:
             # With CbCr kept, R - Y, G - Y and B - Y are kept too: the same as converting to YCbCr
             # and back, but exact for grey, whose differences are 0.
@@ -161,27 +166,34 @@ class _Preparation:
     ir_range: Limits | None
     vi_range: Limits | None
     resize: str | None
+    color_from: str
     grad: bool
 
     def __call__(self, index: int, ir: Any, vi: Any, suffix: str) -> _Pair:
         ir, vi = open_source(ir, "ir" + suffix), open_source(vi, "vi" + suffix)
-        if self.grad and not vi.float_tensor:
+        # The result takes after the one; of the other only its grey image is needed.
+        one, other = (vi, ir) if self.color_from == "vi" else (ir, vi)
+        if self.grad and not one.float_tensor:
             raise ValueError(
-                f"grad=True needs {vi.name} as a float tensor; convert it or drop grad"
+                f"grad=True needs {one.name} as a float tensor; convert it or drop grad"
             )
         _check_pair(ir, vi, self.resize)
-        ir_grey = to_grey(to_unit(ir.colors, self.ir_range, ir.name)[0])
-        colors, limits = to_unit(vi.colors, self.vi_range, vi.name)
-        alpha = vi.alpha if self.color else None
-        if self.resize == "ir":
-            ir_grey = scale_to(ir_grey, vi.size)
-        elif self.resize == "vi":
-            colors = scale_to(colors, ir.size)
+        colors, limits = to_unit(one.colors, self._range_of(one, vi), one.name)
+        other_grey = to_grey(to_unit(other.colors, self._range_of(other, vi), other.name)[0])
+        alpha = one.alpha if self.color else None
+        if self.resize == self.color_from:
+            colors = scale_to(colors, other.size)
             if alpha is not None:
-                alpha = scale_like(alpha, ir.size, colors.dtype)
+                alpha = scale_like(alpha, other.size, colors.dtype)
+        elif self.resize is not None:
+            other_grey = scale_to(other_grey, one.size)
         luma = to_grey(colors)
         chroma = colors - luma if self.color and colors.shape[1] == 3 else None
-        return _Pair(index, ir_grey, luma, chroma, alpha, limits, vi)
+        greys = (other_grey, luma) if one is vi else (luma, other_grey)
+        return _Pair(index, *greys, chroma, alpha, limits, one)
+
+    def _range_of(self, source: Source, vi: Source) -> Limits | None:
+        return self.vi_range if source is vi else self.ir_range
 
 
 @dataclass(frozen=True)
@@ -279,10 +291,12 @@ def _check_pair(ir: Source, vi: Source, resize: str | None) -> None:
 
 
 def _check_options(
-    resize: Any, dtype: Any, batch_size: Any, size_multiple: Any, min_size: Any
+    resize: Any, color_from: Any, dtype: Any, batch_size: Any, size_multiple: Any, min_size: Any
 ) -> None:
     if resize not in (None, "ir", "vi"):
         raise ValueError(f"resize={resize!r}; pass None, 'ir' or 'vi'")
+    if color_from not in ("ir", "vi"):
+        raise ValueError(f"color_from={color_from!r}; pass 'ir' or 'vi'")
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(f"dtype={dtype!r}; pass a floating dtype such as torch.float32")
     counts = {"batch_size": batch_size, "size_multiple": size_multiple, "min_size": min_size}

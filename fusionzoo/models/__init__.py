@@ -110,6 +110,17 @@ MODELS: Mapping[str, ModelEntry] = build_table(
             year=2023,
         ),
         ModelEntry(
+            name="coconet",
+            path="fusionzoo.models.coconet.module:CoCoNet",
+            title=(
+                "CoCoNet: Coupled Contrastive Learning Network with Multi-level Feature Ensemble "
+                "for Multi-modality Image Fusion"
+            ),
+            paper="https://arxiv.org/abs/2211.10960",
+            year=2023,
+            tasks=("infrared-visible", "medical"),
+        ),
+        ModelEntry(
             name="didfuse",
             path="fusionzoo.models.didfuse.module:DIDFuse",
             title="DIDFuse: Deep Image Decomposition for Infrared and Visible Image Fusion",

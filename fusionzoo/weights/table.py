@@ -20,7 +20,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
 _TABLE = _PACKAGE / "weights.json"
 # What batch norm keeps beside its parameters; a file does not tell the two apart.
-_NOT_PARAMETERS = ("running_mean", "running_var", "num_batches_tracked")
+_NOT_PARAMETERS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,10 @@ def update_weights_table(
         sha256=sha256_of(file),
         size=file.stat().st_size,
         parameters=sum(
-            tensor.numel() for name, tensor in state.items() if not name.endswith(_NOT_PARAMETERS)
+            tensor.numel()
+            for name, tensor in state.items()
+            # Orders and flags are buffers, too: parameters are floating.
+            if tensor.is_floating_point() and not name.endswith(_NOT_PARAMETERS)
         ),
     )
     missing = sorted({"origin", "training_data", "weights_licence"} - entry.keys())

@@ -1,0 +1,1 @@
+"""DIDFuse: deep image decomposition for infrared and visible image fusion."""

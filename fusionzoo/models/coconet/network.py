@@ -1,0 +1,180 @@
+"""CoCoNet's U-Net with multi-level attention on VGG-19 features (section 3.3, Figs 3 and 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .vgg import VGGFeatures
+
+WIDTHS = (32, 64, 128, 256)
+LEVELS = ("low", "middle", "high")  # of VGG: 64, 128, 256 channels
+_SLOPE = 0.2
+_TRAINED_ON = 64  # edge of the paper's training patches in pixels
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution, batch norm, LeakyReLU: the order of section 3.3.
+
+    The released code has LeakyReLU before batch norm.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(x)), _SLOPE)
+
+
+class ChannelAttention(nn.Module):
+    """Attention between channels (Fig. 4): ``γ · softmax(M_P M_Qᵀ) H + H``, γ learned from 0.
+
+    The C×C logits are sums over all positions, so they would grow with the image and saturate.
+    Here they are means, times the square root of ``positions``, the number of positions in a
+    training patch at this level: there this is the usual scaled dot product, and larger images
+    give the same attention as patches of them.
+    """
+
+    def __init__(self, channels: int, positions: int):
+        super().__init__()
+        self.p = nn.Conv2d(channels, channels, 3, padding=1)
+        self.q = nn.Conv2d(channels, channels, 3, padding=1)
+        self.h = nn.Conv2d(channels, channels, 3, padding=1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.scale = positions**0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        p, q, h = self.p(x), self.q(x), self.h(x)
+        attention = self.map(p, q).to(h.dtype)
+        attended = (attention @ h.flatten(2)).view_as(h)
+        return self.gamma * attended + h
+
+    def map(self, p: Tensor, q: Tensor) -> Tensor:
+        """The attention map ``(B, C, C)``; rows sum to 1."""
+        logits = p.flatten(2) @ q.flatten(2).transpose(1, 2)
+        return (logits.float() * (self.scale / p[0, 0].numel())).softmax(-1)
+
+
+class MultiLevelAttention(nn.Module):
+    """The MAM at one level (eqs 11 and 12): attend U-Net and VGG features alike, then merge them.
+
+    ``attention=False`` merges them as they are; without VGG features there is one map to merge.
+    """
+
+    def __init__(self, channels: int, sources: int, positions: int, attention: bool):
+        super().__init__()
+        self.attention = ChannelAttention(channels, positions) if attention else None
+        self.merge = nn.Conv2d(sources * channels, channels, 3, padding=1)
+
+    def forward(self, features: Tensor, extra: Tensor | None) -> Tensor:
+        """``features`` (B, C, H, W); ``extra`` (2B, C, H, W): infrared, then visible, or None."""
+        maps = features if extra is None else torch.cat([features, extra.to(features.dtype)])
+        if self.attention is not None:
+            # All sources in one batch: the attention's weights are shared.
+            maps = self.attention(maps)
+        return self.merge(torch.cat(maps.chunk(len(maps) // len(features)), 1))
+
+
+class Up(nn.Module):
+    """Twice the size, half the channels; merged with the skip."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.reduce = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.block = nn.Sequential(
+            ConvBlock(2 * out_channels, out_channels), ConvBlock(out_channels, out_channels)
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="bilinear")
+        return self.block(torch.cat([self.reduce(x), skip], 1))
+
+
+class CoCoNetNetwork(nn.Module):
+    """U-Net with multi-level attention; 6.8 M trained parameters and 0.6 M of frozen VGG-19.
+
+    ``network(ir, vi)`` takes images ``(B, 1, H, W)`` in [-1, 1], H and W multiples of 8, and
+    returns the fused image of that shape in (-1, 1), in train and eval mode alike.
+
+    Args:
+        attention: channel attention in the MAM (Table 2 turns it off).
+        backbone: VGG features in the MAM (Table 2 turns them off). With neither, the skips are
+            plain.
+        vgg_levels: which VGG maps take part: some of ``low``, ``middle``, ``high`` (Table 3).
+    """
+
+    size_multiple = 8
+    min_size = 16  # two positions a side at the lowest level
+    value_range = (-1.0, 1.0)
+
+    def __init__(
+        self, attention: bool = True, backbone: bool = True, vgg_levels: tuple[str, ...] = LEVELS
+    ):
+        super().__init__()
+        unknown = set(vgg_levels) - set(LEVELS)
+        if unknown or not vgg_levels:
+            raise ValueError(f"vgg_levels must be some of {LEVELS}, not {vgg_levels!r}")
+        self.vgg = VGGFeatures() if backbone else None
+        widths = WIDTHS
+        self.down1 = nn.Sequential(ConvBlock(2, widths[0]), ConvBlock(widths[0], widths[0]))
+        self.down2 = nn.Sequential(ConvBlock(widths[0], widths[1]), ConvBlock(widths[1], widths[1]))
+        self.down3 = nn.Sequential(ConvBlock(widths[1], widths[2]), ConvBlock(widths[2], widths[2]))
+        self.down4 = ConvBlock(widths[2], widths[3])
+        self.bottom = ConvBlock(widths[3], widths[3])
+        self.mams = nn.ModuleList()
+        for number, level in enumerate(LEVELS, start=1):
+            sources = 3 if backbone and level in vgg_levels else 1
+            positions = (_TRAINED_ON >> number) ** 2
+            # Nothing to attend to and nothing to merge is a plain skip.
+            plain = not attention and sources == 1
+            self.mams.append(
+                nn.Identity()
+                if plain
+                else MultiLevelAttention(widths[number], sources, positions, attention)
+            )
+        self.up3 = Up(widths[3], widths[2])
+        self.up2 = Up(widths[2], widths[1])
+        self.up1 = Up(widths[1], widths[0])
+        self.last = nn.Conv2d(widths[0], 1, 1)
+        self.vgg_levels = tuple(vgg_levels)
+
+    def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        extras = self._extras(ir, vi)
+        skip1 = self.down1(torch.cat([ir, vi], 1))
+        skip2 = self.down2(F.max_pool2d(skip1, 2))
+        skip3 = self.down3(F.max_pool2d(skip2, 2))
+        x = self.down4(F.max_pool2d(skip3, 2))
+        x = self.bottom(self._attend(2, x, extras))
+        x = self.up3(x, self._attend(1, skip3, extras))
+        x = self.up2(x, self._attend(0, skip2, extras))
+        x = self.up1(x, skip1)
+        return torch.tanh(self.last(x))
+
+    def _extras(self, ir: Tensor, vi: Tensor) -> list[Tensor | None]:
+        """VGG maps of both sources in one batch, None where a level does without."""
+        if self.vgg is None:
+            return [None] * len(LEVELS)
+        maps = self.vgg.skips(torch.cat([ir, vi]))
+        return [
+            features if level in self.vgg_levels else None
+            for level, features in zip(LEVELS, maps, strict=True)
+        ]
+
+    def _attend(self, number: int, features: Tensor, extras: list[Tensor | None]) -> Tensor:
+        mam = self.mams[number]
+        if isinstance(mam, nn.Identity):
+            return features
+        extra, extras[number] = extras[number], None  # let go of it as soon as it is merged
+        return mam(features, extra)
+
+    def for_inference(self) -> nn.Module:
+        """An equivalent network for eval mode: batch norm folded, channels last."""
+        for module in list(self.modules()):
+            if isinstance(module, ConvBlock) and not isinstance(module.norm, nn.Identity):
+                module.conv = fuse_conv_bn_eval(module.conv.eval(), module.norm.eval())
+                module.norm = nn.Identity()
+        return self.to(memory_format=torch.channels_last)
