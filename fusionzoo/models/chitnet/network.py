@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .blocks import ChannelAttention, Encoder, LinearDecoder, moments
+from .folded import FoldedCHITNet
 
 
 class Transferred(NamedTuple):
@@ -148,9 +149,13 @@ class CHITNetNetwork(nn.Module):
         return self.mutual(ir, vi) if self.mutual is not None else Transferred(ir, vi)
 
     def _encode(self, encoder: Encoder, image: Tensor) -> Tensor:
+        return encoder(self.inverted(image))
+
+    def inverted(self, image: Tensor) -> Tensor:
+        """Image inversion: ``(B, 2, H, W)``, the image and its negative, with channels last."""
         if self.transfers:
             image = torch.cat([image, 1 - image], 1)
-        return encoder(image.contiguous(memory_format=torch.channels_last))
+        return image.contiguous(memory_format=torch.channels_last)
 
     def acquire(self, transferred: Transferred) -> tuple[Harmonious, ...]:
         """Infrared and visible SIPHIA; nothing in the ablation without them."""
@@ -166,6 +171,10 @@ class CHITNetNetwork(nn.Module):
         for harmonious in acquired:
             features += [*harmonious.edges, *harmonious.enhanced]
         return self.decoder(features)
+
+    def for_inference(self) -> nn.Module:
+        """An equivalent network for eval mode, see :mod:`fusionzoo.models.chitnet.folded`."""
+        return FoldedCHITNet(self)
 
     def transfer_parts(self) -> list[nn.Module]:
         """What phaseM trains: encoders, MRL and decoder (Algorithm 1, line 6)."""
