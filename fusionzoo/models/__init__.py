@@ -100,6 +100,16 @@ def _resolve(path: str) -> Any:
 MODELS: Mapping[str, ModelEntry] = build_table(
     (
         ModelEntry(
+            name="chitnet",
+            path="fusionzoo.models.chitnet.module:CHITNet",
+            title=(
+                "CHITNet: A Complementary to Harmonious Information Transfer Network for "
+                "Infrared and Visible Image Fusion"
+            ),
+            paper="https://arxiv.org/abs/2309.06118",
+            year=2023,
+        ),
+        ModelEntry(
             name="coconet",
             path="fusionzoo.models.coconet.module:CoCoNet",
             title=(

@@ -1,0 +1,1 @@
+"""CHITNet: complementary to harmonious information transfer network."""
