@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionzoo.module import FusionModule
 
@@ -52,6 +52,9 @@ class CoCoNet(FusionModule):
             all five. More than three need VGG-19 weights that reach so far.
         first_stage_epochs: epochs without contrastive terms (section 4.1.2); those after them
             are fine-tuning.
+        fixed_norm_from: epoch, counted from 0, from which batch norm uses its running statistics
+            in training, too, and keeps them. Medical patches are black to such different extent
+            that batch statistics tell the network what running ones do not.
         lr: learning rate of Adam, in both stages (section 4.1.2).
         vgg_weights: safetensors file with VGG-19's ImageNet weights under timm's names, for
             training from scratch; without it timm is asked. Not kept in checkpoints, which hold
@@ -76,6 +79,7 @@ class CoCoNet(FusionModule):
         contrast_weight: float = 1.0,
         level_weights: list[float] = [1 / 32, 1 / 16, 1 / 8],  # noqa: B006
         first_stage_epochs: int = 30,
+        fixed_norm_from: int | None = None,
         lr: float = 1e-4,
         vgg_weights: str | None = None,
     ):
@@ -103,6 +107,20 @@ class CoCoNet(FusionModule):
         if self.hparams.contrast != "none":
             self._contrast_features()
         self.network.to(memory_format=torch.channels_last)  # a third faster on CPUs
+
+    def on_train_start(self) -> None:
+        self._fix_norm()  # a run that goes on in the middle of an epoch does not start one
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._fix_norm()
+
+    def _fix_norm(self) -> None:
+        first = self.hparams.fixed_norm_from
+        if first is not None and self.current_epoch >= first:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
 
     def _contrast_features(self) -> VGGFeatures:
         """The frozen VGG that the contrastive terms see: the network's own where that reaches."""
