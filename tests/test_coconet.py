@@ -172,6 +172,16 @@ def test_ablations_of_the_architecture_train_all_they_have(options):
         assert sources == [3 if level in levels else 1 for level in ("low", "middle", "high")]
 
 
+def test_gain_spreads_the_logits_about_their_mean():
+    plain, spread = (small(gain=gain).network.eval() for gain in (1.0, 1.5))
+    ir, vi = torch.rand(2, 2, 1, 32, 40) * 2 - 1
+    with torch.no_grad():
+        before, after = (torch.atanh(network(ir, vi).double()) for network in (plain, spread))
+        assert torch.allclose(spread.logits(ir, vi), plain.logits(ir, vi)), "training does without"
+    assert torch.allclose(before.mean((2, 3)), after.mean((2, 3)), atol=1e-5)
+    assert torch.allclose(1.5 * before.std((2, 3)), after.std((2, 3)), atol=1e-5)
+
+
 # The self-adaptive loss
 
 
@@ -352,7 +362,7 @@ def test_medical_model_keeps_the_functional_images_colour():
 @pytest.mark.parametrize(
     "options",
     [{"task": "x"}, {"weight_rule": "x"}, {"contrast": "x"}, {"fixed_sigma": 2.0},
-     {"fixed_gamma": -1.0}, {"level_weights": []}, {"vgg_levels": ["deep"]}],
+     {"fixed_gamma": -1.0}, {"gain": 0.0}, {"level_weights": []}, {"vgg_levels": ["deep"]}],
 )  # fmt: skip
 def test_wrong_options_are_refused_by_name(options):
     (name,) = options

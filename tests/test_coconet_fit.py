@@ -85,3 +85,19 @@ def test_fresh_training_without_vgg_weights_says_where_to_get_them(root, tmp_pat
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     with pytest.raises(RuntimeError, match=r"vgg_weights"):
         fit(small(), root, 1, tmp_path)
+
+
+def test_batch_norm_can_be_fixed_for_the_last_epochs(root, vgg, tmp_path):
+    def statistics(model):
+        return {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
+
+    options = {"first_stage_epochs": 9, "vgg_weights": vgg, "fixed_norm_from": 1}
+    first = small(**options)
+    _, middle = fit(first, root, 1, tmp_path)
+    assert first.network.down1[0].norm.training
+    model = small(**options)
+    fit(model, root, 2, tmp_path, ckpt_path=middle)
+    before, after = statistics(first), statistics(model)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not torch.equal(first.network.last.weight, model.network.last.weight)
+    assert any(not torch.equal(x, torch.zeros_like(x)) for k, x in before.items() if "mean" in k)

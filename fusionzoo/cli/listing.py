@@ -47,7 +47,7 @@ def _row(name: str, cfg: weights.WeightsCfg | None) -> dict[str, Any]:
         "title": model.title,
         "year": model.year,
         "paper": model.paper,
-        "modalities": list(model.modalities),
+        "modalities": list(model.modalities_of(name)),
         "weights": "none",
         "parameters": None,
         "bytes": None,

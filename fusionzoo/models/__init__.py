@@ -53,6 +53,8 @@ class ModelEntry:
         paper: the paper's address.
         year: the year of that publication.
         modalities: what the two inputs of ``fuse`` are, in order.
+        tagged_modalities: the same for weights with a tag (``medical`` in ``coconet.medical``),
+            where it differs.
         tasks: what the model is meant for.
         importer: how to read weights that the authors released, if they did.
     """
@@ -63,8 +65,15 @@ class ModelEntry:
     paper: str
     year: int
     modalities: tuple[str, str] = ("infrared", "visible")
+    tagged_modalities: Mapping[str, tuple[str, str]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
     tasks: tuple[str, ...] = ("infrared-visible",)
     importer: Importer | None = None
+
+    def modalities_of(self, key: str) -> tuple[str, str]:
+        """What the two inputs are for a key of published weights, ``name`` or ``name.tag``."""
+        return self.tagged_modalities.get(key.partition(".")[2], self.modalities)
 
     def model_class(self) -> type[FusionModule]:
         """Import and return the model's class (this is where torch gets loaded)."""
@@ -118,6 +127,7 @@ MODELS: Mapping[str, ModelEntry] = build_table(
             ),
             paper="https://arxiv.org/abs/2211.10960",
             year=2023,
+            tagged_modalities=MappingProxyType({"medical": ("functional", "MRI")}),
             tasks=("infrared-visible", "medical"),
         ),
         ModelEntry(

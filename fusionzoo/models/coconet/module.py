@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusionzoo.module import FusionModule
 
@@ -35,6 +35,9 @@ class CoCoNet(FusionModule):
         attention: channel attention; Table 2 turns it off.
         backbone: VGG features in the skips; Table 2 turns them off.
         vgg_levels: which of ``low``, ``middle``, ``high`` VGG features take part (Table 3).
+        gain: contrast of fused images about their mean, before tanh; 1 is the paper's. Weighted
+            means of both sources have less contrast than either, which this gives back; training
+            does without. The card says how the shipped value was chosen.
         alpha: weight of the structure term, eq. 3 (section 4.1.2: 20).
         weight_rule: how σ and γ follow from the sources: ``softmax`` (eqs 7 and 9) or
             ``released`` (see :func:`adaptive_weights`).
@@ -49,6 +52,9 @@ class CoCoNet(FusionModule):
             all five. More than three need VGG-19 weights that reach so far.
         first_stage_epochs: epochs without contrastive terms (section 4.1.2); those after them
             are fine-tuning.
+        fixed_norm_from: epoch, counted from 0, from which batch norm uses its running statistics
+            in training, too, and keeps them. Medical patches are black to such different extent
+            that batch statistics tell the network what running ones do not.
         lr: learning rate of Adam, in both stages (section 4.1.2).
         vgg_weights: safetensors file with VGG-19's ImageNet weights under timm's names, for
             training from scratch; without it timm is asked. Not kept in checkpoints, which hold
@@ -63,6 +69,7 @@ class CoCoNet(FusionModule):
         attention: bool = True,
         backbone: bool = True,
         vgg_levels: list[str] = list(LEVELS),  # noqa: B006 (read only; the CLI shows it)
+        gain: float = 1.0,
         alpha: float = 20.0,
         weight_rule: str = "softmax",
         gradient_range: float = 1.0,
@@ -72,6 +79,7 @@ class CoCoNet(FusionModule):
         contrast_weight: float = 1.0,
         level_weights: list[float] = [1 / 32, 1 / 16, 1 / 8],  # noqa: B006
         first_stage_epochs: int = 30,
+        fixed_norm_from: int | None = None,
         lr: float = 1e-4,
         vgg_weights: str | None = None,
     ):
@@ -83,7 +91,7 @@ class CoCoNet(FusionModule):
                 raise ValueError(f"{key} must lie in [0, 1], not {value}")
         if not 1 <= len(level_weights) <= 5:
             raise ValueError(f"level_weights must hold 1 to 5 numbers, not {len(level_weights)}")
-        super().__init__(CoCoNetNetwork(attention, backbone, tuple(vgg_levels)))
+        super().__init__(CoCoNetNetwork(attention, backbone, tuple(vgg_levels), gain))
         self.save_hyperparameters(ignore=["vgg_weights"])
         self._vgg_weights = vgg_weights
         # VGG that only the losses use: outside of what checkpoints and optimizers see.
@@ -99,6 +107,20 @@ class CoCoNet(FusionModule):
         if self.hparams.contrast != "none":
             self._contrast_features()
         self.network.to(memory_format=torch.channels_last)  # a third faster on CPUs
+
+    def on_train_start(self) -> None:
+        self._fix_norm()  # a run that goes on in the middle of an epoch does not start one
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        self._fix_norm()
+
+    def _fix_norm(self) -> None:
+        first = self.hparams.fixed_norm_from
+        if first is not None and self.current_epoch >= first:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
 
     def _contrast_features(self) -> VGGFeatures:
         """The frozen VGG that the contrastive terms see: the network's own where that reaches."""
@@ -181,7 +203,7 @@ class CoCoNet(FusionModule):
             count = self._anchors(batch)
             irs, vis = (list((2 * x[: 3 * count] - 1).split(count)) for x in (ir, vi))
             ir, vi = ir[:count], vi[:count]
-        fused = self.network(2 * ir - 1, 2 * vi - 1)
+        fused = torch.tanh(self.network.logits(2 * ir - 1, 2 * vi - 1))
         with torch.autocast(self.device.type, enabled=False):
             terms = self.adaptive_loss(fused.float() / 2 + 0.5, ir, vi)
         loss = terms["adaptive"]

@@ -105,6 +105,7 @@ class CoCoNetNetwork(nn.Module):
         backbone: VGG features in the MAM (Table 2 turns them off). With neither, the skips are
             plain.
         vgg_levels: which VGG maps take part: some of ``low``, ``middle``, ``high`` (Table 3).
+        gain: contrast of the fused image about its mean, before tanh; 1 is the paper's.
     """
 
     size_multiple = 8
@@ -112,9 +113,15 @@ class CoCoNetNetwork(nn.Module):
     value_range = (-1.0, 1.0)
 
     def __init__(
-        self, attention: bool = True, backbone: bool = True, vgg_levels: tuple[str, ...] = LEVELS
+        self,
+        attention: bool = True,
+        backbone: bool = True,
+        vgg_levels: tuple[str, ...] = LEVELS,
+        gain: float = 1.0,
     ):
         super().__init__()
+        if not gain > 0:
+            raise ValueError(f"gain must be above 0, not {gain}")
         unknown = set(vgg_levels) - set(LEVELS)
         if unknown or not vgg_levels:
             raise ValueError(f"vgg_levels must be some of {LEVELS}, not {vgg_levels!r}")
@@ -141,8 +148,17 @@ class CoCoNetNetwork(nn.Module):
         self.up1 = Up(widths[1], widths[0])
         self.last = nn.Conv2d(widths[0], 1, 1)
         self.vgg_levels = tuple(vgg_levels)
+        self.gain = gain
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        fused = self.logits(ir, vi)
+        if self.gain != 1.0:
+            mean = fused.mean((2, 3), True)
+            fused = mean + self.gain * (fused - mean)
+        return torch.tanh(fused)
+
+    def logits(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """What tanh makes the fused image of, as it is trained: without ``gain``."""
         extras = self._extras(ir, vi)
         skip1 = self.down1(torch.cat([ir, vi], 1))
         skip2 = self.down2(F.max_pool2d(skip1, 2))
@@ -151,8 +167,7 @@ class CoCoNetNetwork(nn.Module):
         x = self.bottom(self._attend(2, x, extras))
         x = self.up3(x, self._attend(1, skip3, extras))
         x = self.up2(x, self._attend(0, skip2, extras))
-        x = self.up1(x, skip1)
-        return torch.tanh(self.last(x))
+        return self.last(self.up1(x, skip1))
 
     def _extras(self, ir: Tensor, vi: Tensor) -> list[Tensor | None]:
         """VGG maps of both sources in one batch, None where a level does without."""
