@@ -1,20 +1,29 @@
 """CHITNet: attention and decoder against literal versions, losses, phases, resuming."""
 
+import copy
+import os
+from pathlib import Path
+
 import lightning
+import numpy as np
 import pytest
 import torch
 from cli_helpers import one_thread
-from data_helpers import real_pairs
+from data_helpers import ASSETS, real_pairs
 from lightning.pytorch.callbacks import Callback
+from PIL import Image
 from safetensors import safe_open
 from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo.data import FusionDataModule
-from fusionzoo.models.chitnet.blocks import LinearDecoder
-from fusionzoo.models.chitnet.module import VARIANTS, CHITNet
-from fusionzoo.models.chitnet.network import SIPHIA, MutualRepresentation
+from fusionzoo.models.chitnet import folded, losses
+from fusionzoo.models.chitnet.blocks import LinearDecoder, moments
+from fusionzoo.models.chitnet.module import VARIANTS, CHITNet, Targets
+from fusionzoo.models.chitnet.network import SIPHIA, CHITNetNetwork, MutualRepresentation
 from fusionzoo.models.chitnet.schedule import FIRST, INFRARED, SECOND, VISIBLE, decay, phase_of
+
+DATA = os.environ.get("FUSIONZOO_TEST_DATA")
 
 # What Lightning remarks on such short runs is not the matter here.
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
@@ -73,6 +82,212 @@ def test_decoder_is_two_convolutions_and_tanh():
         assert torch.allclose(decoder(parts), expected, atol=1e-6)
 
 
+def test_first_half_of_the_shuffled_channels_is_drawn_once():
+    one, two = (SIPHIA(16, 1.0) for _ in range(2))
+    assert sorted(one.order.tolist()) == list(range(16))
+    assert not torch.equal(one.order, two.order)
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(one.order, two.order)
+
+
+def test_size_of_the_network():
+    network = fusionzoo.create_model("chitnet").network
+    assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 2) == 0.90
+    assert network.decoder.mix.in_channels == 512
+
+
+def test_brightness_does_not_sharpen_the_attention():
+    layer = MutualRepresentation(6, 3.0).to_ir
+    torch.nn.init.zeros_(layer.query.bias)
+    torch.nn.init.zeros_(layer.key.bias)
+    ir, _ = features()
+    dim, bright = ([moments(x)] * 3 for x in (0.1 * ir, ir))
+    assert torch.allclose(layer.weights(*dim), layer.weights(*bright), atol=1e-5)
+
+
+# Crops and whole images
+
+
+def gray(folder, name):
+    with Image.open(folder / name) as image:
+        return torch.from_numpy(np.array(image.convert("L"))).float()[None, None] / 255
+
+
+@pytest.fixture(scope="module")
+def crop_and_whole():
+    """A network, a real 120×120 pair and the 480×640 scene that repeats it."""
+    torch.manual_seed(2)
+    network = CHITNetNetwork(32).eval()
+    crop = [gray(ASSETS, f"evaluate_{side}.png")[..., :120, :120] for side in ("ir", "vi")]
+    whole = [image.repeat(1, 1, 4, 6)[..., :640] for image in crop]
+    with torch.no_grad(), one_thread():
+        return network, *((pair, network.transfer(*pair)) for pair in (crop, whole))
+
+
+def inner(maps):
+    """Without the border, where it matters what lies beyond (in a crop: zeros)."""
+    return maps[..., 10:-10, 10:-10]
+
+
+def rows_differ(maps):
+    """Mean distance of two attention maps' rows, which are distributions: 0 to 2."""
+    return (maps[0] - maps[1]).abs().sum(2).mean()
+
+
+@torch.no_grad()
+def test_attention_of_crops_is_that_of_whole_images(crop_and_whole):
+    network, *pairs = crop_and_whole
+    layer = network.mutual.to_ir
+    encoded = [network.encoder_ir(network.inverted(images[0])) for images, _ in pairs]
+    assert rows_differ([layer.weights(*[moments(x)] * 3) for x in encoded]) < 0.2
+    # Without unit lengths the logits grow with the number of pixels: another softmax altogether.
+    logits = [layer.query(x).flatten(2) @ layer.key(x).flatten(2).mT for x in encoded]
+    assert rows_differ([(x / layer.query.out_channels).softmax(2) for x in logits]) > 0.8
+
+
+@torch.no_grad()
+def test_statistics_of_crops_are_those_of_whole_images(crop_and_whole):
+    network, (_, crop), (_, whole) = crop_and_whole
+    acquired = [network.acquire(transferred) for transferred in (crop, whole)]
+    small = [*crop, *(edge for harmonious in acquired[0] for edge in harmonious.edges)]
+    large = [*whole, *(edge for harmonious in acquired[1] for edge in harmonious.edges)]
+    for one, repeated in zip(small, large, strict=True):
+        # All whole repetitions, each without its border, where the scene has seams.
+        tiles = repeated[..., :600].unflatten(3, (5, 120)).unflatten(2, (4, 120))
+        tiles = inner(tiles.transpose(3, 4)).flatten(2)
+        for statistic in (torch.mean, torch.std):
+            found, expected = statistic(tiles, 2), statistic(inner(one).flatten(2), 2)
+            assert (found - expected).norm() < 0.1 * expected.norm()
+
+
+@torch.no_grad()
+def test_crops_fuse_as_they_do_in_the_whole_image(crop_and_whole):
+    network, (_, crop), (_, whole) = crop_and_whole
+    small, large = (network.reconstruct(x, network.acquire(x)) for x in (crop, whole))
+    small, large = inner(small), inner(large[..., 120:240, 240:360])
+    assert (small - large).abs().mean() < 0.2 * small.std()
+
+
+@pytest.mark.skipif(not DATA, reason="FUSIONZOO_TEST_DATA names no folder of real data")
+@pytest.mark.skipif(
+    "chitnet" not in fusionzoo.list_models(pretrained=True), reason="no trained weights"
+)
+def test_trained_network_fuses_crops_as_whole_images():
+    model = fusionzoo.load("chitnet")
+    folder = Path(DATA) / "roadscene" / "test"
+    names = sorted(path.name for path in (folder / "ir").iterdir())[:3]
+    for name in names:
+        whole = [gray(folder / side, name) for side in ("ir", "vi")]
+        top, left = (whole[0].shape[2] - 120) // 2, (whole[0].shape[3] - 120) // 2
+        window = np.s_[..., top : top + 120, left : left + 120]
+        found, expected = model.fuse(*(image[window] for image in whole)), model.fuse(*whole)
+        assert (inner(found) - inner(expected[window])).abs().mean() < 0.04
+
+
+# Inference
+
+
+@pytest.mark.parametrize("pixels", [1 << 16, 300], ids=["one strip", "strips"])
+@pytest.mark.parametrize("options", [{}, {"transfer": False}, {"siphia": False}], ids=str)
+def test_inference_by_strips_computes_the_same(monkeypatch, pixels, options):
+    monkeypatch.setitem(folded._STRIP_PIXELS, "cpu", pixels)
+    torch.manual_seed(1)
+    network = CHITNetNetwork(8, **options).eval()
+    with torch.no_grad():
+        network.decoder.out.bias.add_(0.4)  # keeps the picture off the clamp
+        network.decoder.out.weight.mul_(3)
+        quick = copy.deepcopy(network).for_inference()
+        # One row, fewer rows than a strip has or a convolution reaches, and a short last strip.
+        for size in ((48, 64), (1, 30), (33, 7), (9, 40), (25, 20)):
+            ir, vi = torch.rand(2, 2, 1, *size)
+            expected = network(ir, vi)
+            assert torch.allclose(quick(ir, vi), expected, atol=1e-5), size
+            assert expected.max() > 0.1
+
+
+# Losses
+
+
+def images(size=12, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(3, 2, 1, size, size, generator=generator, dtype=torch.float64).unbind()
+
+
+def test_joint_gradient_is_the_stronger_laplacian_with_its_sign():
+    """Eq. 12 at inner pixels; kornia's kernel is normalised to magnitudes that sum to one."""
+    ir, vi, _ = images()
+    kernel = torch.ones(1, 1, 3, 3, dtype=ir.dtype)
+    kernel[..., 1, 1] = -8
+    found = losses.joint_gradient(ir, vi)[..., 1:-1, 1:-1]
+    one, two = (F.conv2d(x, kernel / 16) for x in (ir, vi))
+    expected = torch.where(one.abs() > two.abs(), one, two)
+    assert torch.allclose(found, expected)
+    assert (expected < 0).any()
+    assert (expected > 0).any()
+
+
+def test_salient_mean_follows_what_stands_out():
+    """A hot spot in an even scene: there infrared must lead, elsewhere the two are balanced."""
+    ir, vi = torch.zeros(1, 1, 32, 32), torch.full((1, 1, 32, 32), 0.4)
+    ir[..., 12:16, 12:16] = 1.0
+    found = losses.salient_mean(ir, vi)
+    assert torch.allclose(found[..., 12:16, 12:16], torch.tensor(1.0))
+    assert found[0, 0, 0, 0] == pytest.approx(0.2, abs=0.01)
+    one, two, _ = (x.float() for x in images())
+    found = losses.salient_mean(one, two)
+    assert (found >= torch.minimum(one, two) - 1e-6).all()
+    assert (found <= torch.maximum(one, two) + 1e-6).all()
+    assert torch.allclose(losses.salient_mean(two, one), found, atol=1e-6)
+
+
+def test_interaction_is_the_divergence_from_the_label():
+    """Eq. 19 written out; the label gets no gradient."""
+    label, image, _ = images()
+    label.requires_grad_()
+    image.requires_grad_()
+    p, q = (x.flatten(1).exp() / x.flatten(1).exp().sum(1, keepdim=True) for x in (label, image))
+    expected = (p * (p / q).log()).sum(1).mean()
+    found = losses.interaction(label, image)
+    assert torch.allclose(found, expected)
+    found.backward()
+    assert label.grad is None
+    assert image.grad.abs().sum() > 0
+    assert losses.interaction(image, image).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_gradcheck_of_the_losses():
+    fused, ir, vi = images(size=5)
+    fused.requires_grad_()
+    joint = losses.joint_gradient(ir, vi)
+    checks = [
+        lambda x: losses.fusion_terms(x, ir, joint),
+        lambda x: losses.interaction(vi, x),
+        lambda x: losses.reconstruction((x, x), ir, vi),
+        lambda x: losses.edge_reconstruction((x, x), ir, vi),
+    ]
+    for check in checks:
+        assert torch.autograd.gradcheck(check, fused)
+
+
+def test_totals_are_eqs_14_and_17_to_19():
+    model = fusionzoo.create_model("chitnet", channels=4, lambda_jg=3.0, lambda_edge=5.0)
+    fused, ir, vi = (x.float() for x in images())
+    targets = Targets(ir, vi, losses.salient_mean(ir, vi), losses.joint_gradient(ir, vi))
+    t = model.mit_losses(fused, targets)
+    assert torch.isclose(t["mit"], t["intensity"] + 3 * t["joint_gradient"])
+    acquired = model.network.acquire(model.network.transfer(ir, vi))
+    t = model.siphia_losses(model.heads_ir(acquired[0]), fused, targets)
+    expected = t["reconstruction"] + t["gradient"] + t["content"] + 5 * t["edge"]
+    assert torch.isclose(t["siphia"], expected + t["interaction"])
+
+
+def test_reconstruction_wants_infrared_first():
+    _, ir, vi = images()
+    for loss in (losses.reconstruction, losses.edge_reconstruction):
+        assert loss((ir, vi), ir, vi) == 0
+        assert loss((vi, ir), ir, vi) > 0
+
+
 # Phases
 
 
@@ -103,10 +318,11 @@ SMALL = {"channels": 8, "phase_epochs": LENGTH, "lr": 0.01, "lr_second": 1e-3}
 
 def train(root, probe, ckpt_path=None, **options):
     torch.manual_seed(0)
-    model = fusionzoo.create_model("chitnet", **{**SMALL, **options})
+    options = {**SMALL, **options}
+    model = fusionzoo.create_model("chitnet", **options)
     data = FusionDataModule(str(root), crop_size=24, batch_size=2, pairs_per_epoch=2 * BATCHES)
     trainer = lightning.Trainer(
-        max_epochs=5 * LENGTH,
+        max_epochs=5 * options["phase_epochs"],
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -180,8 +396,8 @@ def test_second_decoder_starts_as_the_first(straight):
 
 def test_second_decoder_starts_anew_if_asked_to(root):
     probe = Probe()
-    train(root, probe, carry_decoder=False)
-    before, at_start = probe.steps[0, 0], probe.steps[2 * LENGTH, 0]
+    train(root, probe, carry_decoder=False, phase_epochs=1)
+    before, at_start = probe.steps[0, 0], probe.steps[2, 0]
     assert "second" not in parts(changed(before, at_start))
 
 
@@ -241,7 +457,7 @@ def test_the_first_stage_s_decoder_and_the_heads_are_not_shipped(straight, tmp_p
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 def test_ablations_train_every_parameter_of_the_network(root, variant):
     probe = Probe()
-    model, trainer = train(root, probe, variant=variant)
+    model, trainer = train(root, probe, variant=variant, phase_epochs=1)
     start, end = probe.steps[0, 0], dict(model.named_parameters())
     assert changed(start, end) == set(end)
     names = {part for part, module in model.network.named_children() if module is not None}

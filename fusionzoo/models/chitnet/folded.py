@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .network import SIPHIA, CHITNetNetwork
 
 # A strip's features should stay in the processor's cache; other devices want large pieces.
-_STRIP_PIXELS = {"cpu": 1 << 15}
+_STRIP_PIXELS = {"cpu": 1 << 16}
 _STRIP_PIXELS_ELSEWHERE = 1 << 21
 
 

@@ -97,7 +97,7 @@ class SIPHIA(nn.Module):
 
 
 class CHITNetNetwork(nn.Module):
-    """MIT, two SIPHIAs and FRR of CHITNet; 0.92 M parameters at 64 channels.
+    """MIT, two SIPHIAs and FRR of CHITNet; 0.90 M parameters at 64 channels.
 
     ``network(ir, vi)`` takes images ``(B, 1, H, W)`` in [0, 1] and returns the fused image of
     that shape in [0, 1], in train and eval mode alike: the decoder's tanh is compared with
