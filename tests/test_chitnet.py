@@ -491,7 +491,8 @@ def test_end_to_end_minimises_the_sum_of_all_losses(root):
     trainer = lightning.Trainer(
         max_epochs=1, accelerator="cpu", enable_model_summary=False, limit_val_batches=0, **quiet
     )
-    trainer.fit(model, data)
+    with pytest.warns(UserWarning, match=r"max_epochs is 1, but 5 phases of 1 epochs are 5"):
+        trainer.fit(model, data)
     (terms,) = seen
     assert terms["loss"] == pytest.approx(
         terms["mit"] + terms["siphia_ir"] + terms["siphia_vi"], rel=1e-5

@@ -72,7 +72,9 @@ class FoldedCHITNet(nn.Module):
         height, width = ir.shape[-2:]
         channels = network.encoder_ir.head.out_channels
         features = ir.new_empty(height, width, 2 * channels)
-        second = torch.zeros(2 * channels, 2 * channels, dtype=torch.float64, device=ir.device)
+        # Sums over a whole image; Apple's devices have no float64.
+        exact = torch.float32 if ir.device.type == "mps" else torch.float64
+        second = torch.zeros(2 * channels, 2 * channels, dtype=exact, device=ir.device)
         total = second.new_zeros(2 * channels)
         sources = (
             (network.encoder_ir, network.inverted(ir)),
@@ -110,21 +112,17 @@ class FoldedCHITNet(nn.Module):
                 + _mixing(attention, *[moments[own][:, own]] * 3) @ identity[other]
                 for index, (attention, own, other) in enumerate(directions)
             ]
-        sources = list(transferred)
-        kernels = list(self.taps.double().split(channels, 1))
-        taps = torch.einsum("tcyx,ck->tkyx", kernels[0], sources[0])
-        taps = taps + torch.einsum("tcyx,ck->tkyx", kernels[1], sources[1])
+        kernels = self.taps.to(moments.dtype).split(channels, 1)
+        # What the decoder reads, in matrices like these, and the kernel that reads it.
+        read = list(zip(transferred, kernels, strict=False))
         enhanced = []
         if network.siphia_ir is not None:
-            for siphia, source, kernel in zip(
-                (network.siphia_ir, network.siphia_vi),
-                sources,
-                (kernels[4], kernels[7]),
-                strict=True,
-            ):
+            siphias = (network.siphia_ir, kernels[4]), (network.siphia_vi, kernels[7])
+            for (siphia, kernel), source in zip(siphias, transferred, strict=True):
                 halves = _enhanced(siphia, source, moments)
-                taps = taps + torch.einsum("tcyx,ck->tkyx", kernel, torch.cat(halves))
+                read.append((torch.cat(halves), kernel))
                 enhanced += halves
+        taps = sum(torch.einsum("tcyx,ck->tkyx", kernel, matrix) for matrix, kernel in read)
         dtype = self.taps.dtype
         return Recipe(tuple(half.to(dtype) for half in enhanced), taps.to(dtype))
 

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from fusionzoo.module import FusionModule
@@ -112,6 +113,12 @@ class CHITNet(FusionModule):
         return phase_of(self.current_epoch, h.phases, h.phase_epochs) if self.circulates else None
 
     def on_train_start(self) -> None:
+        h, epochs = self.hparams, self.trainer.max_epochs
+        if epochs != h.phases * h.phase_epochs:
+            rank_zero_warn(
+                f"max_epochs is {epochs}, but {h.phases} phases of {h.phase_epochs} epochs are "
+                f"{h.phases * h.phase_epochs}: give phase_epochs and max_epochs that agree"
+            )
         # Lightning starts no new epoch where a run goes on in the middle of one.
         self._freeze()
 
