@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Patches whose values deviate less than this from their mean (Euclidean norm, images in [0, 1])
-#: fade into having no structure. Far below one grey level of 8 bits, far above float32 rounding.
+#: A patch whose values deviate less than this from their mean (Euclidean norm, images in [0, 1])
+#: has no structure. Below one pixel that is off by one grey level of 8 bits (0.0039), and far above
+#: what float32 rounding makes of a constant patch.
 FLAT = 1e-4
 #: C of eq. 11, which the paper leaves open: SSIM's usual (0.03 · range)².
 STABILIZER = 0.03**2
@@ -53,7 +54,7 @@ def expected_patches(
     largest = contrasts[0].maximum(contrasts[1])
     structure = 0.0
     for patch, contrast in zip(patches, contrasts, strict=True):
-        share = (contrast / largest.clamp_min(FLAT)) ** structure_power
+        share = (contrast / largest.clamp_min(FLAT)) ** structure_power * (contrast > FLAT)
         structure = structure + share * patch / contrast.clamp_min(FLAT)
     return xi * largest * F.normalize(structure, dim=1, eps=FLAT)
 
