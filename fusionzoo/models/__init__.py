@@ -144,5 +144,12 @@ MODELS: Mapping[str, ModelEntry] = build_table(
                 options=MappingProxyType({"rule": "sum", "channel_attention": "none", "gain": 1.0}),
             ),
         ),
+        ModelEntry(
+            name="ifesnet",
+            path="fusionzoo.models.ifesnet.module:IFESNet",
+            title="Interactive Feature Embedding for Infrared and Visible Image Fusion",
+            paper="https://arxiv.org/abs/2211.04877",
+            year=2022,
+        ),
     )
 )

@@ -1,0 +1,1 @@
+"""IFESNet: interactive feature embedding for infrared and visible image fusion."""
