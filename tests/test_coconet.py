@@ -1,6 +1,7 @@
 """CoCoNet: VGG features, attention, losses of both stages, roles, options."""
 
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -96,6 +97,27 @@ def test_vgg_comes_from_a_file_or_from_timm(tmp_path, monkeypatch):
         fill_vgg(VGGFeatures(), tmp_path / "nowhere.safetensors")
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(RuntimeError, match=r"fusionzoo\[timm\].*vgg_weights"):
+        fill_vgg(VGGFeatures())
+
+
+def test_timm_is_asked_for_pretrained_vgg19(monkeypatch):
+    asked = []
+
+    def create_model(name, pretrained):
+        asked.append((name, pretrained))
+        return types.SimpleNamespace(state_dict=vgg_tensors)
+
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model))
+    vgg = VGGFeatures()
+    fill_vgg(vgg)
+    assert asked == [("vgg19", True)]
+    assert torch.equal(vgg.blocks[1][0].weight, vgg_tensors()["features.5.weight"])
+
+    def no_network(name, pretrained):
+        raise OSError("no network")
+
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=no_network))
+    with pytest.raises(RuntimeError, match=r"no network.*vgg_weights"):
         fill_vgg(VGGFeatures())
 
 
