@@ -29,6 +29,12 @@ DATA = os.environ.get("FUSIONZOO_TEST_DATA")
 pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    with one_thread():  # sums in the same order in every run
+        yield
+
+
 def features(batch=2, channels=6, height=12, width=17, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(2, batch, channels, height, width, generator=generator).add(0.3).unbind()
@@ -120,7 +126,7 @@ def crop_and_whole():
     network = CHITNetNetwork(32).eval()
     crop = [gray(ASSETS, f"evaluate_{side}.png")[..., :120, :120] for side in ("ir", "vi")]
     whole = [image.repeat(1, 1, 4, 6)[..., :640] for image in crop]
-    with torch.no_grad(), one_thread():
+    with torch.no_grad():
         return network, *((pair, network.transfer(*pair)) for pair in (crop, whole))
 
 
@@ -173,7 +179,8 @@ def test_crops_fuse_as_they_do_in_the_whole_image(crop_and_whole):
     "chitnet" not in fusionzoo.list_models(pretrained=True), reason="no trained weights"
 )
 def test_trained_network_fuses_crops_as_whole_images():
-    model = fusionzoo.load("chitnet")
+    # The gain turns on the mean of what it is given, which is another in a crop.
+    model = fusionzoo.load("chitnet", gain=1.0)
     folder = Path(DATA) / "roadscene" / "test"
     names = sorted(path.name for path in (folder / "ir").iterdir())[:3]
     for name in names:
@@ -188,7 +195,9 @@ def test_trained_network_fuses_crops_as_whole_images():
 
 
 @pytest.mark.parametrize("pixels", [1 << 16, 300], ids=["one strip", "strips"])
-@pytest.mark.parametrize("options", [{}, {"transfer": False}, {"siphia": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"transfer": False}, {"siphia": False}, {"gain": 1.5}], ids=str
+)
 def test_inference_by_strips_computes_the_same(monkeypatch, pixels, options):
     monkeypatch.setitem(folded._STRIP_PIXELS, "cpu", pixels)
     torch.manual_seed(1)
@@ -348,8 +357,7 @@ CUTS = [(LENGTH * phase + 1, 1) for phase in range(5)] + [(2 * LENGTH, 0)]
 def straight(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cuts")
     probe = Probe(folder, CUTS)
-    with one_thread():
-        return (*train(root, probe), probe, folder)
+    return (*train(root, probe), probe, folder)
 
 
 def changed(before, after):
@@ -477,6 +485,18 @@ def test_without_siphias_the_decoder_reads_the_transferred_features_only():
     assert network.acquire(network.transfer(*torch.rand(2, 1, 1, 9, 9))) == ()
 
 
+def test_gain_spreads_fused_images_about_their_mean_and_training_does_without():
+    torch.manual_seed(0)
+    network = CHITNetNetwork(channels=4, gain=1.5).eval()
+    ir, vi = torch.rand(2, 2, 1, 20, 24)
+    with torch.no_grad():
+        transferred = network.transfer(ir, vi)
+        plain = network.reconstruct(transferred, network.acquire(transferred))
+        mean = plain.mean((2, 3), keepdim=True)
+        assert torch.allclose(network(ir, vi), (mean + 1.5 * (plain - mean)).clamp(0, 1))
+    assert mean[0] != mean[1]
+
+
 def test_end_to_end_minimises_the_sum_of_all_losses(root):
     seen = []
 
@@ -502,7 +522,7 @@ def test_end_to_end_minimises_the_sum_of_all_losses(root):
 @pytest.mark.parametrize(
     "options",
     [{"variant": "x"}, {"phases": 4}, {"phases": 1}, {"phase_epochs": 0}, {"channels": 5},
-     {"attention_scale": 0.0}],
+     {"attention_scale": 0.0}, {"gain": 0.0}],
 )  # fmt: skip
 def test_wrong_options_are_refused_by_name(options):
     (name,) = options

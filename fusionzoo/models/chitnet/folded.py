@@ -62,7 +62,7 @@ class FoldedCHITNet(nn.Module):
             above, below = min(start, 3), min(height - stop, 3)
             strip = self._decode(features[start - above : stop + below], recipe)
             fused[:, :, start:stop] = strip[:, :, above : above + stop - start]
-        return fused
+        return self.network.finish(fused)
 
     # -- first pass --------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class FoldedCHITNet(nn.Module):
             half = torch.addmm(matrix[:, -1], pixels, matrix[:, :-1].T)
             edges = conv(half.view(1, height, width, -1).permute(0, 3, 1, 2)).tanh_()
             maps += F.conv2d(edges, kernel, padding=1)
-        return self.network.decoder.gather(maps).clamp_(0, 1).to(features.dtype)
+        return self.network.decoder.gather(maps).to(features.dtype)
 
     def _edge_encoders(self) -> list[nn.Conv2d]:
         network = self.network

@@ -59,6 +59,9 @@ class CHITNet(FusionModule):
         channels: feature channels (released code).
         attention_scale: initial factor of the attentions' cosines, in place of 1/√d of eqs 2 and
             5; see :class:`fusionzoo.models.chitnet.blocks.ChannelAttention`.
+        gain: contrast of fused images about their mean; 1 is the paper's. Weighted means of both
+            sources (eq. 13) have less contrast than either, which this gives back; training does
+            without. The card says how the shipped value was chosen.
         phases: how many, phaseM first; odd, since phaseM must come last (section IV-B: 1000
             epochs in phases of 200).
         phase_epochs: epochs of a phase (section IV-B: 200). Run with
@@ -81,6 +84,7 @@ class CHITNet(FusionModule):
         variant: str = "full",
         channels: int = 64,
         attention_scale: float = 10.0,
+        gain: float = 1.0,
         phases: int = 5,
         phase_epochs: int = 200,
         carry_decoder: bool = True,
@@ -97,7 +101,7 @@ class CHITNet(FusionModule):
         if phase_epochs < 1:
             raise ValueError(f"phase_epochs must be at least 1, not {phase_epochs}")
         transfer, siphia = VARIANTS[variant]
-        super().__init__(CHITNetNetwork(channels, attention_scale, transfer, siphia))
+        super().__init__(CHITNetNetwork(channels, attention_scale, transfer, siphia, gain))
         self.circulates = variant in ("full", "no_mit")
         self.first_decoder = LinearDecoder(2 * channels, channels) if self.circulates else None
         self.heads_ir = SIPHIAHeads(channels) if siphia else None

@@ -109,9 +109,10 @@ class CHITNetNetwork(nn.Module):
         transfer: image inversion and MRL; without them (ablation "w/o MIT") the encoders'
             features go on as they are.
         siphia: whether there are SIPHIAs (ablation "w/o SIPHIA").
+        gain: contrast of the fused image about its mean; 1 is the paper's.
 
     Raises:
-        ValueError: channels that cannot be halved, or a scale that is not positive.
+        ValueError: channels that cannot be halved, or a scale or gain that is not positive.
     """
 
     size_multiple = 1
@@ -124,8 +125,12 @@ class CHITNetNetwork(nn.Module):
         attention_scale: float = 10.0,
         transfer: bool = True,
         siphia: bool = True,
+        gain: float = 1.0,
     ):
         super().__init__()
+        if not gain > 0:
+            raise ValueError(f"gain must be above 0, not {gain}")
+        self.gain = gain
         if channels < 2 or channels % 2:
             raise ValueError(f"channels must be an even number of at least 2, not {channels}")
         if not attention_scale > 0:
@@ -141,7 +146,14 @@ class CHITNetNetwork(nn.Module):
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         transferred = self.transfer(ir, vi)
-        return self.reconstruct(transferred, self.acquire(transferred)).clamp(0, 1)
+        return self.finish(self.reconstruct(transferred, self.acquire(transferred)))
+
+    def finish(self, fused: Tensor) -> Tensor:
+        """What :meth:`reconstruct` gives as an image in [0, 1], its contrast raised by ``gain``."""
+        if self.gain != 1.0:
+            mean = fused.mean((2, 3), True)
+            fused = mean + self.gain * (fused - mean)
+        return fused.clamp(0, 1)
 
     def transfer(self, ir: Tensor, vi: Tensor) -> Transferred:
         """MIT (section III-B) of images ``(B, 1, H, W)``."""
