@@ -124,5 +124,13 @@ MODELS: Mapping[str, ModelEntry] = build_table(
                 options=MappingProxyType({"rule": "sum", "channel_attention": "none", "gain": 1.0}),
             ),
         ),
+        ModelEntry(
+            name="smfnet",
+            path="fusionzoo.models.smfnet.module:SMFNet",
+            title="A Semantic-Aware and Multi-Guided Network for Infrared-Visible Image Fusion",
+            paper="https://arxiv.org/abs/2407.06159",
+            year=2025,
+            tasks=("infrared-visible", "medical"),
+        ),
     )
 )
