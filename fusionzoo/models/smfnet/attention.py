@@ -35,20 +35,39 @@ def attention_map(q: Tensor, k: Tensor, temperature: Tensor) -> Tensor:
         ``(B, heads, C/heads, C/heads)``; rows sum to 1. It is all that attention over channels
         needs beside the features: its size does not depend on that of the image.
     """
-    heads = len(temperature)
     with torch.autocast(q.device.type, enabled=False):
-        # Cosines from products and norms: no normalised copies of q and k.
+        # Cosines from products and lengths: no normalised copies of q and k.
         q, k = q.float(), k.float()
-        # A product of all channels, of which the heads' blocks are kept, is one large matrix
-        # multiplication and faster than many narrow ones.
-        products = (q.flatten(2) @ k.flatten(2).transpose(1, 2)).unflatten(1, (heads, -1))
-        products = products.unflatten(3, (heads, -1)).diagonal(dim1=1, dim2=3).movedim(-1, 1)
-        q_length, k_length = (
-            torch.linalg.vector_norm(x, dim=(2, 3)).clamp_min(1e-12).unflatten(1, (heads, -1))
-            for x in (q, k)
-        )
-        cosines = products / q_length[..., None] / k_length[:, :, None]
-        return (cosines * temperature.float()).softmax(-1)
+        products = q.flatten(2) @ k.flatten(2).transpose(1, 2)
+        lengths = (torch.linalg.vector_norm(x, dim=(2, 3)) for x in (q, k))
+        return map_from_products(products, *lengths, temperature)
+
+
+def map_from_products(
+    products: Tensor, q_length: Tensor, k_length: Tensor, temperature: Tensor
+) -> Tensor:
+    """The map of :func:`attention_map` from sums over positions, all float32.
+
+    Args:
+        products: ``(B, C, C)`` of every channel of q with every channel of k. Only the heads'
+            blocks are used; one large product is still faster than many narrow ones.
+        q_length, k_length: ``(B, C)``, the channels' L2 norms.
+        temperature: ``(heads, 1, 1)``.
+    """
+    heads = len(temperature)
+    blocks = products.unflatten(1, (heads, -1)).unflatten(3, (heads, -1))
+    blocks = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)
+    q_length, k_length = (
+        x.clamp_min(1e-12).unflatten(1, (heads, -1)) for x in (q_length, k_length)
+    )
+    cosines = blocks / q_length[..., None] / k_length[:, :, None]
+    return (cosines * temperature.float()).softmax(-1)
+
+
+def mixing_matrix(attention: Tensor, projection: Tensor) -> Tensor:
+    """``(B, C, C)``: the heads' attention, then the projection's matrix ``(C, C)``; float32."""
+    weight = projection.float().unflatten(1, (attention.shape[1], -1))
+    return torch.einsum("ohd,bhdc->bohc", weight, attention).flatten(2)
 
 
 def project_attended(attention: Tensor, v: Tensor, projection: nn.Conv2d) -> Tensor:
@@ -58,8 +77,7 @@ def project_attended(attention: Tensor, v: Tensor, projection: nn.Conv2d) -> Ten
     matrices are multiplied first, features are read and written once.
     """
     with torch.autocast(v.device.type, enabled=False):
-        weight = projection.weight.float().flatten(1).unflatten(1, (attention.shape[1], -1))
-        mixing = torch.einsum("ohd,bhdc->bohc", weight, attention).flatten(2)
+        mixing = mixing_matrix(attention, projection.weight.flatten(1))
     out = v.flatten(2).transpose(1, 2) @ mixing.to(v.dtype).transpose(1, 2)
     if projection.bias is not None:
         out = out + projection.bias.to(out.dtype)
