@@ -40,7 +40,7 @@ class SMFNet(FusionModule):
 
     Args:
         task: ``infrared-visible`` or ``medical``.
-        channels: feature channels throughout, a multiple of 16.
+        channels: feature channels throughout, a multiple of 16 from 32 up.
         residual: residual groups in the base branch (Table 5, "w/o residual transformer").
         cross_attention: attention before the invertible step (Table 5, "CAI→INN block").
         graph: the graph branch (Table 5, "w/o GNN").

@@ -81,7 +81,7 @@ class SMFNetNetwork(nn.Module):
     Attention is between channels: its maps are 8 × 8 a head, whatever the size of the image.
 
     Args:
-        channels: feature channels throughout, a multiple of 16 (64).
+        channels: feature channels throughout, a multiple of 16 from 32 up (64).
         residual: residual groups in the base branch; without, plain stacked blocks.
         cross_attention: attention before the invertible step of the detail branch.
         graph: the graph branch.
@@ -103,8 +103,9 @@ class SMFNetNetwork(nn.Module):
         swap_fusion: bool = False,
     ):
         super().__init__()
-        if channels < 16 or channels % 16:
-            raise ValueError(f"channels must be a multiple of 16 (8 heads, 2 halves): {channels}")
+        if channels < 32 or channels % 16:
+            # Each half is split into 8 heads; of a single channel, attention would be constant.
+            raise ValueError(f"channels must be a multiple of 16 from 32 up, not {channels}")
         self.encoder = Encoder(channels)
         self.base = BaseBranch(channels, residual=residual)
         self.detail = DetailBranch(channels, cross_attention)
