@@ -242,22 +242,22 @@ def test_streamed_network_is_the_plain_one(options, monkeypatch):
     """With strips of few rows, so that every kind of border occurs."""
     network = stirred(small(**options).network).eval()
     fast = copy.deepcopy(network).for_inference()
-    for height, width, strip in [(37, 21, 1), (50, 24, 150), (3, 40, 1), (2, 2, 1)]:
+    for height, width, strip in [(37, 21, 1), (3, 40, 1), (2, 2, 1)]:
         monkeypatch.setattr(inference, "_STRIP", strip)
         ir, vi = torch.rand(2, 2, 1, height, width)
         with torch.no_grad():
             expected = network(ir, vi)
             assert torch.allclose(fast(ir, vi), expected, atol=1e-5)
-    assert expected.std() > 1e-3
+        assert expected.std() > 1e-3
 
 
 def test_streaming_cuts_the_image(monkeypatch):
     """The test above means something only if there was more than one strip."""
     monkeypatch.setattr(inference, "_STRIP", 1)
-    x = torch.rand(1, 1, 37, 21)
+    x = torch.rand(1, 1, 61, 21)
     windows = list(inference._windows(x, 3))
-    assert len(windows) == 4
-    assert windows[1] == (slice(12, 24), slice(9, 27), slice(3, 15))
+    assert len(windows) == 3
+    assert windows[1] == (slice(24, 48), slice(21, 51), slice(3, 27))
     blur = torch.nn.Conv2d(1, 1, 7, padding=3, bias=False)
     with torch.no_grad():
         assert torch.allclose(inference._stream(blur, x, 3), blur(x), atol=1e-6)

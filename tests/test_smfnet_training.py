@@ -92,11 +92,11 @@ def test_semantic_term_is_the_jaccard_loss_of_grey_levels():
 def test_semantic_term_teaches():
     """Gradient descent on it alone brings an image nearer to its source."""
     _, source = real_pair(24)
-    image = (0.5 * source + 0.2).requires_grad_()
+    image = (0.9 * source + 0.04).requires_grad_()
     before = (image.detach() - source).abs().mean()
     for _ in range(30):
         (gradient,) = torch.autograd.grad(semantic_loss(image, source).sum(), image)
-        image = (image - 0.005 * gradient.sign()).detach().requires_grad_()
+        image = (image - 0.002 * gradient.sign()).detach().requires_grad_()
     assert gradient.any()
     assert (image.detach() - source).abs().mean() < 0.5 * before
 
@@ -153,7 +153,7 @@ def test_contrast_is_the_spread_of_the_middle_grey_values():
 
 
 def losses_of(model, stage):
-    ir, vi = (image.repeat(2, 1, 1, 1) for image in real_pair(32))
+    ir, vi = (image.repeat(2, 1, 1, 1) for image in real_pair(24))
     if stage == 1:
         return model.first_stage_losses(ir, vi, model.network.reconstruct(ir, vi))
     return model.second_stage_losses(ir, vi, model.network.fuse(ir, vi))
@@ -295,7 +295,7 @@ def test_resuming_at_any_step_is_exact(straight, root, tmp_path, step):
 
 def test_pairs_without_contrast_do_not_count(monkeypatch):
     model = small(min_contrast=0.1)
-    ir, vi = (image.repeat(3, 1, 1, 1) for image in real_pair(24))
+    ir, vi = torch.rand(2, 3, 1, 24, 24, generator=torch.Generator().manual_seed(0))
     vi[1] = 0.5
     ir[2] = 0
     assert model._used(ir, vi).tolist() == [1, 0, 0]

@@ -39,7 +39,7 @@ def _windows(x: Tensor, halo: int) -> Iterator[tuple[slice, slice, slice]]:
     """Rows of each strip, the same with ``halo`` more where there are, and the strip in these."""
     height, width = x.shape[2:]
     # A GPU has no use for strips; a strip should be much higher than its halo.
-    rows = height if x.is_cuda else max(_STRIP // width, 4 * halo, 2)
+    rows = height if x.is_cuda else max(_STRIP // width, 8 * halo)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         low, high = max(top - halo, 0), min(bottom + halo, height)
@@ -69,15 +69,38 @@ def _stream(
     return out
 
 
+class _Pointwise(nn.Module):
+    """A 1×1 convolution as the matrix product that it is with channels last.
+
+    On one thread PyTorch takes a slow path for convolutions of this size.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None):
+        super().__init__()
+        self.register_buffer("weight", weight.detach().flatten(1))
+        self.register_buffer("bias", None if bias is None else bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _pointwise(x, self.weight, self.bias)
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def _of(conv: nn.Conv2d, rows: slice | Tensor = slice(None)) -> _Pointwise:
+    """Some of a 1×1 convolution's outputs."""
+    return _Pointwise(conv.weight[rows], None if conv.bias is None else conv.bias[rows])
+
+
 def _conv(weight: Tensor, bias: Tensor | None = None, depthwise: bool = False) -> nn.Conv2d:
-    """A convolution of these weights ``(out, in[, 3, 3])`` that keeps the size."""
-    weight = weight[..., None, None] if weight.ndim == 2 else weight
+    """A 3×3 convolution of these weights ``(out, in, 3, 3)`` that keeps the size."""
     conv = skip_init(
         nn.Conv2d,
         len(weight) if depthwise else weight.shape[1],
         len(weight),
-        weight.shape[2],
-        padding=weight.shape[2] // 2,
+        3,
+        padding=1,
         groups=len(weight) if depthwise else 1,
         bias=bias is not None,
     )
@@ -89,10 +112,9 @@ def _conv(weight: Tensor, bias: Tensor | None = None, depthwise: bool = False) -
     return conv
 
 
-def _part(conv: nn.Conv2d, rows: slice | list[int]) -> nn.Conv2d:
-    """Some of a convolution's outputs; ``conv`` is dense or depthwise."""
-    bias = None if conv.bias is None else conv.bias[rows]
-    return _conv(conv.weight[rows], bias, depthwise=conv.groups > 1)
+def _depthwise(conv: nn.Conv2d, rows: slice | Tensor) -> nn.Conv2d:
+    """Some of a depthwise convolution's channels."""
+    return _conv(conv.weight[rows], None if conv.bias is None else conv.bias[rows], True)
 
 
 class _Attention(nn.Module):
@@ -131,22 +153,24 @@ class _MDTABlock(nn.Module):
         qk, v = slice(0, 2 * channels), slice(2 * channels, None)
         self.norm1, self.norm2 = block.norm1, block.norm2
         self.attention = _Attention(
-            nn.Sequential(_part(own.qkv, qk), _part(own.depthwise, qk)),
+            nn.Sequential(_of(own.qkv, qk), _depthwise(own.depthwise, qk)),
             own.temperature,
             own.projection.weight.flatten(1),
         )
-        self.v = nn.Sequential(_part(own.qkv, v), _part(own.depthwise, v))
-        self.feed_forward: LeFF = block.feed_forward
+        self.v = nn.Sequential(_of(own.qkv, v), _depthwise(own.depthwise, v))
+        inner: LeFF = block.feed_forward
+        gelu = nn.GELU()
+        self.feed_forward = nn.Sequential(
+            _of(inner.enter), gelu, inner.depthwise, gelu, _of(inner.leave), gelu
+        )
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        mixing = self.attention(self.norm1, x)[..., None, None]
-        inner = self.feed_forward
+        mixing = self.attention(self.norm1, x)
 
         def compute(strip: Tensor) -> Tensor:
-            y = F.conv2d(self.v(self.norm1(strip)), mixing).add_(strip)
+            y = _pointwise(self.v(self.norm1(strip)), mixing).add_(strip)
             normed = self.norm2(y)
-            z = F.gelu(inner.leave(F.gelu(inner.depthwise(F.gelu(inner.enter(normed))))))
-            return z.add_(normed).add_(y)
+            return self.feed_forward(normed).add_(normed).add_(y)
 
         return _stream(compute, x, 2, out)
 
@@ -167,7 +191,8 @@ class _DenseBlock(nn.Module):
             _conv(weight[: 2 * channels]), own.temperature, own.projection.weight.flatten(1)
         )
         self.register_buffer("v", weight[2 * channels :].flatten(1))
-        self.feed_forward = block.feed_forward
+        inner = block.feed_forward
+        self.feed_forward = nn.Sequential(_of(inner.enter), nn.GELU(), _of(inner.leave))
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         weight = (self.attention(self.norm1, x) @ self.v).unflatten(1, (-1, 3, 3))
@@ -215,8 +240,8 @@ class _GradientDense(nn.Module):
         super().__init__()
         self.conv, self.dense1, self.dense2 = block.conv, block.dense1, block.dense2
         # Both 1×1 convolutions end in one sum: one convolution of all they read.
-        self.merge = _conv(
-            torch.cat([block.merge.weight, block.gradient.weight], 1).flatten(1),
+        self.merge = _Pointwise(
+            torch.cat([block.merge.weight, block.gradient.weight], 1),
             block.merge.bias + block.gradient.bias,
         )
         self.across, self.down = (_conv(block.sobel[i::2], depthwise=True) for i in (0, 1))
@@ -237,12 +262,14 @@ class _Bottlenecks(nn.Module):
 
     def __init__(self, *blocks: Bottleneck):
         super().__init__()
-        self.enter = _conv(torch.cat([block.enter.weight for block in blocks]).flatten(1))
+        self.enter = _Pointwise(torch.cat([block.enter.weight for block in blocks]))
         self.depthwise = _conv(
             torch.cat([block.depthwise.weight for block in blocks]), depthwise=True
         )
         self.depthwise.padding = (0, 0)
-        self.leave = _conv(torch.block_diag(*(block.leave.weight.flatten(1) for block in blocks)))
+        self.leave = _Pointwise(
+            torch.block_diag(*(block.leave.weight.flatten(1) for block in blocks))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.pad(self.enter(x).clamp_(0, 6), (1, 1, 1, 1), mode="reflect")
@@ -283,25 +310,31 @@ class _CAI(nn.Module):
         )
         weight = torch.block_diag(*cross.qkv.weight.flatten(1).chunk(2))[order]
         # The norms' scale and shift go into the convolution after them.
-        enter = _conv(weight * scale, cross.qkv.bias[order] + weight @ shift)
-        depthwise = _conv(cross.depthwise.weight[order], cross.depthwise.bias[order], True)
+        bias = cross.qkv.bias[order] + weight @ shift
         qk, v = slice(0, 4 * half), slice(4 * half, None)
+
+        def enter(rows: slice) -> nn.Module:
+            return nn.Sequential(
+                _Pointwise(weight[rows] * scale, bias[rows]),
+                _depthwise(cross.depthwise, order[rows]),
+            )
+
         self.attention = _Attention(
-            nn.Sequential(_part(enter, qk), _part(depthwise, qk)),
+            enter(qk),
             cross.temperature.flatten(0, 1),
             torch.block_diag(*(conv.weight.flatten(1) for conv in cross.projections)),
             torch.cat([conv.bias for conv in cross.projections]),
         )
-        self.v = nn.Sequential(_part(enter, v), _part(depthwise, v))
+        self.v = enter(v)
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         if self.attention is None:
             return _stream(self.coupling, x, 2, out)
-        mixing = self.attention(_norm_halves, x)[..., None, None]
+        mixing = self.attention(_norm_halves, x)
 
         def compute(strip: Tensor) -> Tensor:
             v = self.v(_norm_halves(strip))
-            return self.coupling(F.conv2d(v, mixing, self.attention.bias))
+            return self.coupling(_pointwise(v, mixing, self.attention.bias))
 
         return _stream(compute, x, 3, out)
 
@@ -317,7 +350,7 @@ class _Affine(nn.Module):
 
     def __init__(self, block: AffineInvertible):
         super().__init__()
-        self.shuffle, self.clamp = block.shuffle, block.clamp
+        self.shuffle, self.clamp = _of(block.shuffle), block.clamp
         self.rho_eta = _Bottlenecks(block.rho, block.eta)
         self.psi_phi = _Bottlenecks(block.psi, block.phi)
 
@@ -430,7 +463,7 @@ class _Graph(nn.Module):
         self.ir, self.vi = _ModalityGraph(graph.ir), _ModalityGraph(graph.vi)
         gates = torch.cat([graph.cross.to_ir.weight, graph.cross.to_vi.weight])
         self.register_buffer("gates", gates.flatten(1).T.contiguous())
-        self.merge = graph.merge
+        self.merge = _of(graph.merge)
         self.iterations, self.exchanges = graph.iterations, graph.exchanges
 
     def forward(self, ir: Tensor, vi: Tensor, out: Tensor) -> Tensor:

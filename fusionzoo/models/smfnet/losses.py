@@ -61,7 +61,8 @@ def semantic_loss(image: Tensor, source: Tensor, bins: int = 8) -> Tensor:
     the classes, and an image's probabilities are its :func:`memberships`. The source's are soft
     in the same way, so that a perfect rebuild has loss 0: errors ``|p - p*|`` of a class, sorted
     from large to small, are summed with the growth of the Jaccard loss that each adds. The mean
-    is over the levels that are some source pixel's nearest.
+    is over the levels that are some source pixel's nearest. Pixels more than a level off are given
+    no direction by this term alone; the others bring them near.
 
     Args:
         image: ``(B, 1, H, W)`` in [0, 1]; the gradient is of this one.
