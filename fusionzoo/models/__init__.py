@@ -151,5 +151,14 @@ MODELS: Mapping[str, ModelEntry] = build_table(
             paper="https://arxiv.org/abs/2211.04877",
             year=2022,
         ),
+        ModelEntry(
+            name="smfnet",
+            path="fusionzoo.models.smfnet.module:SMFNet",
+            title="A Semantic-Aware and Multi-Guided Network for Infrared-Visible Image Fusion",
+            paper="https://arxiv.org/abs/2407.06159",
+            year=2025,
+            tagged_modalities=MappingProxyType({"medical": ("functional", "MRI")}),
+            tasks=("infrared-visible", "medical"),
+        ),
     )
 )
