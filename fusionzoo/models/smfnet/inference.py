@@ -387,23 +387,21 @@ class _Reasoning(nn.Module):
         gates, candidate = reasoning.update.gates, reasoning.update.candidate
         channels = candidate.out_channels
         # tanh(x) = 2 σ(2x) - 1: the sigmoid is far faster.
-        both = torch.cat([gates.weight.flatten(1), 2 * candidate.weight.flatten(1)])
-        self.register_buffer("of_message", both[:, :channels].T.contiguous())
-        self.register_buffer("of_node", both[: 2 * channels, channels:].T.contiguous())
-        self.register_buffer("of_reset", both[2 * channels :, channels:].T.contiguous())
-        self.register_buffer("bias", torch.cat([gates.bias, 2 * candidate.bias]))
+        for name, conv, factor in (("gates", gates, 1), ("candidate", candidate, 2)):
+            of_message, of_node = (factor * conv.weight.flatten(1)).split(channels, 1)
+            self.register_buffer(f"{name}_of_message", of_message.T.contiguous())
+            self.register_buffer(f"{name}_of_node", of_node.T.contiguous())
+            self.register_buffer(f"{name}_bias", factor * conv.bias)
         self.register_buffer("edge", reasoning.edge.weight.flatten(1).T.contiguous())
         self.register_buffer("gamma", reasoning.gamma.detach())
 
     def forward(self, nodes: Tensor) -> Tensor:
-        channels = nodes.shape[2]
-        flat = nodes.flatten(0, 1)
-        pre = torch.addmm(self.bias, self._messages(nodes).flatten(0, 1), self.of_message)
-        gates, candidate = pre.split([2 * channels, channels], 1)
-        reset, update = gates.addmm_(flat, self.of_node).sigmoid_().chunk(2, 1)
-        candidate.addmm_(reset.mul_(flat), self.of_reset).sigmoid_().mul_(2).sub_(1)
-        updated = torch.lerp(flat, candidate, update)
-        flat.addcmul_(updated, self.gamma)
+        flat, message = nodes.flatten(0, 1), self._messages(nodes).flatten(0, 1)
+        gates = torch.addmm(self.gates_bias, message, self.gates_of_message)
+        reset, update = gates.addmm_(flat, self.gates_of_node).sigmoid_().chunk(2, 1)
+        candidate = torch.addmm(self.candidate_bias, message, self.candidate_of_message)
+        candidate.addmm_(reset * flat, self.candidate_of_node).sigmoid_().mul_(2).sub_(1)
+        flat.addcmul_(torch.lerp(flat, candidate, update), self.gamma)
         return nodes
 
     def _messages(self, nodes: Tensor) -> Tensor:
