@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Pixels of a block, over all images of the batch: on a CPU few enough for 256 float32 channels
-#: to take 64 MB a map; a GPU has the memory for larger ones and needs them to be busy.
-BLOCK_PIXELS = {"cpu": 2**16, "cuda": 2**20}
+#: Pixels of a block, over all images of the batch. On a CPU, a map of 256 float32 channels then has
+#: 16 MB, and larger ones are no faster; a GPU needs larger ones to be busy, and has the memory.
+BLOCK_PIXELS = {"cpu": 2**14, "cuda": 2**20}
 
 
 class Conv3(nn.Conv2d):
