@@ -118,15 +118,6 @@ class SMFNet(FusionModule):
     def on_fit_start(self) -> None:
         self.network.to(memory_format=torch.channels_last)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate where a run goes on right between two epochs.
-
-        Lightning then takes the first epoch for the one that was cut, and leaves out
-        ``on_train_epoch_start``.
-        """
-        if self.lr_schedulers().last_epoch < self.current_epoch:
-            self.on_train_epoch_start()
-
     @property
     def rebuilding(self) -> bool:
         """Whether this epoch is of the first stage."""
