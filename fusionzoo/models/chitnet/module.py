@@ -123,8 +123,6 @@ class CHITNet(FusionModule):
                 f"max_epochs is {epochs}, but {h.phases} phases of {h.phase_epochs} epochs are "
                 f"{h.phases * h.phase_epochs}: give phase_epochs and max_epochs that agree"
             )
-        # Lightning starts no new epoch where a run goes on in the middle of one.
-        self._freeze()
 
     def on_train_epoch_start(self) -> None:
         self._set_rates()

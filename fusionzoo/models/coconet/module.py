@@ -108,9 +108,6 @@ class CoCoNet(FusionModule):
             self._contrast_features()
         self.network.to(memory_format=torch.channels_last)  # a third faster on CPUs
 
-    def on_train_start(self) -> None:
-        self._fix_norm()  # a run that goes on in the middle of an epoch does not start one
-
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
         self._fix_norm()
