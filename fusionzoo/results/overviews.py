@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import PurePosixPath
 
 from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
 from fusionzoo.evaluation.reports import arrow
@@ -12,7 +13,7 @@ from fusionzoo.models import MODELS, ModelEntry
 from fusionzoo.results.config import MAIN, Config
 from fusionzoo.results.figures import Figure
 from fusionzoo.results.markdown import count, link, row, text_of
-from fusionzoo.weights import WeightsCfg, weights_table
+from fusionzoo.weights import CARD_NAME, WeightsCfg, weights_table
 
 #: What the values that a model's own paper printed are called in the benchmark file.
 PAPER = "paper"
@@ -43,7 +44,7 @@ def weights_index(config: Config, figures: Sequence[Figure], cards: str) -> str:
     lines = row("weights", "paper", "size", "licence", "origin", "measured on", "paper / ours")
     lines += row(*["---"] * 2, "---:", *["---"] * 4)
     for key, cfg in sorted(weights_table().items()):
-        facts = [link(f"`{key}`", f"{cards}/{key}/README.md"), paper_of(key), count(cfg.size, "B")]
+        facts = [_card_of(key, cards), paper_of(key), count(cfg.size, "B")]
         place, values = _main_figures(config, figures, key)
         lines += row(*facts, cfg.weights_licence, cfg.origin, place, values)
     return text_of(lines)
@@ -101,8 +102,12 @@ def _measured_on(config: Config, figure: Figure) -> str:
     return f"{title(config, figure.set)}, `{figure.protocol}`"
 
 
+def _card_of(key: str, cards: str) -> str:
+    return link(f"`{key}`", str(PurePosixPath(cards, key, CARD_NAME)))
+
+
 def _model_cells(key: str, cfg: WeightsCfg | None, cards: str) -> list[str]:
     if cfg is None:
         return [f"`{key}`", paper_of(key), NOTHING, "none yet", NOTHING]
-    name = link(f"`{key}`", f"{cards}/{key}/README.md")
-    return [name, paper_of(key), count(cfg.parameters), count(cfg.size, "B"), cfg.weights_licence]
+    sizes = [count(cfg.parameters), count(cfg.size, "B")]
+    return [_card_of(key, cards), paper_of(key), *sizes, cfg.weights_licence]
