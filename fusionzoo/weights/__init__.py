@@ -6,6 +6,7 @@ readable without them.
 
 from fusionzoo.weights._layout import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from fusionzoo.weights.card import basic_card
+from fusionzoo.weights.fingerprint import fingerprint, packaged_folder
 from fusionzoo.weights.reading import (
     load_state,
     read_checkpoint,
@@ -30,8 +31,10 @@ __all__ = [
     "WeightsCfg",
     "basic_card",
     "checkpoint_folders",
+    "fingerprint",
     "load_state",
     "make_config",
+    "packaged_folder",
     "read_checkpoint",
     "read_config",
     "read_pickle",
