@@ -58,13 +58,13 @@ def explained(
     )
 
     hub = constants.ENDPOINT
-    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
-        if local_only or is_offline():
-            why = "local_files_only=True" if local_only else "HF_HUB_OFFLINE=1"
-            return NotCachedError(
-                f"{address} is not in the cache {cache}, and {why} forbids fetching it; allow the "
-                "network once, or copy the files from another machine and load their folder"
-            )
+    silent = local_only or is_offline()
+    if silent and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        why = "local_files_only=True" if local_only else "HF_HUB_OFFLINE=1"
+        return NotCachedError(
+            f"{address} is not in the cache {cache}, and {why} forbids fetching it; allow the "
+            "network once, or copy the files from another machine and load their folder"
+        )
     if isinstance(error, HFValidationError):
         return RefusedError(f"{address} is no valid address on the hub: {error}")
     if isinstance(error, LocalEntryNotFoundError | ValueError):  # a wrapper: what is inside tells

@@ -201,7 +201,7 @@ def _why_unreadable(path: Path) -> str:
 
 def _checked_config(config: Any, source: object) -> dict[str, Any]:
     expected = isinstance(config, dict) and {"format", "model", "options"} <= config.keys()
-    if not expected or not isinstance(config["options"], dict):
+    if not (expected and isinstance(config["options"], dict) and isinstance(config["model"], str)):
         raise ValueError(
             f"{source} does not describe a fusionzoo model (it needs 'format', 'model' and "
             "'options'); write it again with save_pretrained"

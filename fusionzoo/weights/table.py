@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fusionzoo._version import __version__
-from fusionzoo.weights._layout import CONFIG_NAME, WEIGHTS_NAME
+from fusionzoo.weights._layout import WEIGHTS_NAME
 from fusionzoo.weights.reading import (
     LFS_PROBLEM,
     existing_file,

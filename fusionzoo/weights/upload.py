@@ -8,7 +8,7 @@ from typing import Any
 
 from fusionzoo.weights._layout import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from fusionzoo.weights.hub import CLIENT, HubAccess, HubAddress
-from fusionzoo.weights.hub_errors import explained, is_offline
+from fusionzoo.weights.hub_errors import LOG_IN, explained, is_offline
 from fusionzoo.weights.reading import check_safetensors, read_config
 
 
@@ -54,7 +54,13 @@ def upload_folder(
         try:
             return function(*args, **options)
         except Exception as error:  # the classes differ between versions of the client
-            raise explained(error, address, HubAccess().cache) from error
+            reason = explained(error, address, HubAccess().cache)
+            # A hub that keeps strangers out says that there is no such repository.
+            if isinstance(reason, FileNotFoundError | PermissionError):
+                reason = PermissionError(
+                    f"{address}: no right to upload there with this token, or none; {LOG_IN}"
+                )
+            raise reason from error
 
     api = HfApi(token=token, **CLIENT)
     ask(api.create_repo, repository, private=private, exist_ok=True)
