@@ -152,7 +152,13 @@ def from_pretrained(
                 f"revision={revision!r} contradicts {str(source)!r}; give one of the two"
             )
         source = f"{weights.HUB_PREFIX}{address.repository}@{revision}"
-    return _model(_read(source, access), device, options)
+    try:
+        read = _read(source, access)
+    except FileNotFoundError as error:
+        if _is_address(repo_or_path) or not _is_address(source):
+            raise
+        raise type(error)(f"there is no folder {str(repo_or_path)!r} here, and {error}") from error
+    return _model(read, device, options)
 
 
 def push_to_hub(
@@ -419,7 +425,8 @@ def _published_folder(
         return file.parent
     looked = ", ".join(str(folder / cfg.file) for folder in weights.checkpoint_folders())
     missing = (
-        f"the weights {key!r} are not on this machine ({looked or 'there is no folder for them'})"
+        f"the weights {key!r} ({cfg.size / 1e6:.3g} MB) are not on this machine "
+        f"({looked or 'there is no folder for them'})"
     )
     remedy = "install the package again, or set FUSIONZOO_HOME to the folder that holds them"
     if not cfg.hub_repo:
@@ -427,7 +434,6 @@ def _published_folder(
     try:
         return weights.published_folder(cfg, access or weights.HubAccess())
     except OSError as error:
-        size = f"{cfg.size / 1e6:.3g} MB"
         raise type(error)(
-            f"{missing}, and the hub does not give them: {error} ({size}). Or {remedy}"
+            f"{missing}, and the hub does not give them: {error}. Or {remedy}"
         ) from error

@@ -54,7 +54,7 @@ def use_server(monkeypatch: pytest.MonkeyPatch, server: HubServer, home: Path) -
     The client reads its environment when it is imported, so that setting variables is too late
     here. Tests that start a process set those: :func:`client_environment`.
     """
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     cache = home / "hub"
     settings = {
@@ -66,7 +66,10 @@ def use_server(monkeypatch: pytest.MonkeyPatch, server: HubServer, home: Path) -
         "HF_TOKEN_PATH": str(home / "token"),
     }
     for name, value in settings.items():
-        monkeypatch.setattr(constants, name, value)
+        # Not every version of the client has all of them, and some have them twice.
+        monkeypatch.setattr(constants, name, value, raising=False)
+        if hasattr(file_download, name):
+            monkeypatch.setattr(file_download, name, value)
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")

@@ -207,6 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
             ]
             self._send(200, entries)
 
+    def _revision(self, name: str, revision: str) -> None:
+        found = self._version(name, revision)
+        if found is not None:
+            self._send(200, {"id": name, "sha": found[0], "siblings": [], "xetEnabled": False})
+
     def _refs(self, name: str) -> None:
         repository = self._repository(name)
         if repository is None:
@@ -235,6 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(409, url)
         hidden = wanted.get("visibility") == "private" or bool(wanted.get("private"))
         self.server.repositories[name] = Repository(private=hidden)
+        self.server.repositories[name].commit({".gitattributes": b"*.safetensors filter=lfs\n"})
         return self._send(200, url)
 
     def _validate(self) -> None:
@@ -351,6 +357,7 @@ _ROUTES = (
     (("GET", "HEAD"), f"/{_NAME}/resolve/([^/]+)/(.+)", _Handler._resolve),
     (("GET", "HEAD"), r"/store/(\w+)", _Handler._stored),
     (("GET",), f"/api/models/{_NAME}/tree/([^/]+)", _Handler._tree),
+    (("GET",), f"/api/models/{_NAME}/revision/([^/]+)", _Handler._revision),
     (("GET",), f"/api/models/{_NAME}/refs", _Handler._refs),
     (("POST",), "/api/repos/create", _Handler._create),
     (("POST",), "/api/validate-yaml", _Handler._validate),

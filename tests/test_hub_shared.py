@@ -5,12 +5,14 @@ import pickle
 
 import pytest
 import torch
+from cli_helpers import ASSETS
 from hub_helpers import blobs, damage, files_of, flipped, same_weights, small_model, use_server
 from hub_server import TOKEN, Faults, HubServer
 from safetensors.torch import save
 
 import fusionzoo
 from fusionzoo import weights, zoo
+from fusionzoo.cli import main
 from fusionzoo.models import MODELS
 from fusionzoo.weights import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 
@@ -56,6 +58,12 @@ def test_an_address_is_loaded(repository):
     assert fusionzoo.load(f"hf://{NAME}", rule="sum").options["rule"] == "sum"
 
 
+def test_the_command_line_takes_an_address(repository, tmp_path):
+    images = [str(ASSETS / f"cli_{side}.png") for side in ("ir", "vi")]
+    assert main(["fuse", "--model", f"hf://{NAME}", *images, "-o", "fused.png"]) == 0
+    assert (tmp_path / "fused.png").is_file()
+
+
 def test_from_pretrained_takes_names_addresses_and_folders(repository, made, tmp_path):
     for way in (NAME, f"hf://{NAME}", f"{NAME}@v1"):
         assert same_weights(fusionzoo.from_pretrained(way, rule="sum"), small_model())
@@ -65,6 +73,8 @@ def test_from_pretrained_takes_names_addresses_and_folders(repository, made, tmp
     assert fusionzoo.from_pretrained(f"hf://{NAME}").options["channels"] == 4
     with pytest.raises(ValueError, match="unknown model 'nightfusion'"):
         fusionzoo.from_pretrained("nightfusion")
+    with pytest.raises(FileNotFoundError, match=r"no folder 'runs/night' here, and hf://runs/n"):
+        fusionzoo.from_pretrained("runs/night")
     with pytest.raises(FileNotFoundError, match=r"last\.ckpt does not exist"):
         fusionzoo.from_pretrained("runs/last.ckpt")
 
@@ -296,9 +306,8 @@ def test_what_is_pushed_comes_back(server):
     address = fusionzoo.push_to_hub(model, NAME, token=TOKEN)
     repository = server.repositories[NAME]
     assert address == f"hf://{NAME}@{repository.branches['main']}"
-    assert len(repository.commits) == 1
-    (files,) = repository.commits.values()
-    assert sorted(files) == [CARD_NAME, CONFIG_NAME, WEIGHTS_NAME]
+    _, files = repository.commits.values()  # that of the hub itself, and one for all files
+    assert sorted(files) == [".gitattributes", CARD_NAME, CONFIG_NAME, WEIGHTS_NAME]
     assert f'fusionzoo.load("hf://{NAME}")' in files[CARD_NAME].decode()
     loaded = fusionzoo.load(address)
     assert same_weights(loaded, model)
@@ -310,7 +319,7 @@ def test_storage_in_half_precision_a_card_and_a_private_repository(server):
         small_model(), NAME, card="my card", dtype=torch.float16, private=True, token=TOKEN
     )
     repository = server.repositories[NAME]
-    (files,) = repository.commits.values()
+    files = repository.commits[repository.branches["main"]]
     assert files[CARD_NAME] == b"my card"
     assert repository.private
     full = small_model().save_pretrained("full") / WEIGHTS_NAME
@@ -363,7 +372,7 @@ def test_a_tag_names_an_upload_and_is_not_moved(server, made):
     small_model(2).save_pretrained(folder)
     with pytest.raises(FileExistsError, match=r"has a tag v1\.0 already"):
         weights.upload_folder(folder, NAME, token=TOKEN, tag="v1.0")
-    assert len(repository.commits) == 1
+    assert repository.branches["main"] == address.revision
 
 
 def test_a_folder_without_a_model_is_not_uploaded(server, tmp_path):

@@ -203,7 +203,7 @@ def _download(address: HubAddress, name: str, access: HubAccess, force: bool) ->
             revision=address.revision,
             cache_dir=access.cache,
             token=access.token,
-            local_files_only=access.local_files_only,
+            local_files_only=access.local_files_only or is_offline(),
             force_download=force,
             **CLIENT,
         )
