@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from fusionzoo.results import Config, Figure, Run, TestSet, figures_text, read_figures
 from fusionzoo.results.figures import rounded
-from fusionzoo.weights import WEIGHTS_NAME, sha256_of, weights_table
+from fusionzoo.weights import WEIGHTS_NAME, fingerprint, packaged_folder
 from fusionzoo.weights.writing import write_atomically
 
 if TYPE_CHECKING:
     from fusionzoo.data.pairs import Pair
     from fusionzoo.evaluation import Evaluation
-
-_SHA_DIGITS = 16
 
 
 def run_benchmark(
@@ -63,7 +61,7 @@ def run_benchmark(
         found.setdefault(figure.key, []).append(figure)
     for run in chosen:
         label = " ".join(filter(None, (run.model, run.options_text, "on", run.set)))
-        source, sha = weights_of(run.model, config)
+        source = _own_folder(run.model, config) or run.model
         model = zoo.load(source, device=device, **run.options)
         evaluation = evaluate_pairs(
             pairs[run.set],
@@ -76,7 +74,7 @@ def run_benchmark(
         )
         if evaluation.problems:
             raise ValueError("\n  ".join([f"{label}: not measured:", *evaluation.problems]))
-        found[run.key] = figures_of(run, evaluation, sha)
+        found[run.key] = figures_of(run, evaluation, weights_of(run, config))
         write_figures(config, found)
     return read_figures(config.results)
 
@@ -111,20 +109,16 @@ def pairs_of(test_set: TestSet, data: str | os.PathLike[str]) -> list[Pair]:
     return module.datasets["val"].pairs
 
 
-def weights_of(key: str, config: Config) -> tuple[Path | str, str]:
-    """Where a model's weights are: the folder beside the benchmark file, or those published.
+def weights_of(run: Run, config: Config) -> str:
+    """The fingerprint of a run's weights and options; empty where the weights are not here.
 
-    Returns:
-        What :func:`fusionzoo.load` takes, and the first digits of the file's SHA-256.
+    The weights are those beside the benchmark file, or the published ones.
     """
-    folder = config.path.parent / key
-    if (folder / WEIGHTS_NAME).is_file():
-        return folder, sha256_of(folder / WEIGHTS_NAME)[:_SHA_DIGITS]
-    published = weights_table().get(key)
-    return key, published.sha256[:_SHA_DIGITS] if published else ""
+    folder = _own_folder(run.model, config) or packaged_folder(run.model)
+    return fingerprint(folder, **run.options) if folder else ""
 
 
-def figures_of(run: Run, evaluation: Evaluation, sha: str) -> list[Figure]:
+def figures_of(run: Run, evaluation: Evaluation, weights: str) -> list[Figure]:
     """One figure for each metric of an evaluation of one method."""
     model, table, options, set_name, protocol, stretch = run.key
     name = evaluation.scores[0].name
@@ -137,7 +131,7 @@ def figures_of(run: Run, evaluation: Evaluation, sha: str) -> list[Figure]:
             protocol=protocol,
             stretch=stretch,
             pairs=len(evaluation.compared),
-            weights=sha,
+            weights=weights,
             metric=metric,
             ours=rounded(evaluation.mean(name, metric)),
             std=rounded(evaluation.std(name, metric)),
@@ -148,7 +142,7 @@ def figures_of(run: Run, evaluation: Evaluation, sha: str) -> list[Figure]:
 
 
 def stale_figures(config: Config) -> list[str]:
-    """A line for each run whose figures do not fit the benchmark file or the weights of today."""
+    """A line for each run whose figures do not fit the benchmark file and the weights of today."""
     found: dict[tuple[str, ...], list[Figure]] = {}
     for figure in read_figures(config.results):
         found.setdefault(figure.key, []).append(figure)
@@ -158,8 +152,9 @@ def stale_figures(config: Config) -> list[str]:
         label = " ".join(filter(None, key))
         if key not in found:
             lines.append(f"{label}: not measured yet; run fusionzoo benchmark")
-        elif {figure.weights for figure in found[key]} != {weights_of(run.model, config)[1]}:
-            lines.append(f"{label}: measured with other weights; run fusionzoo benchmark")
+        elif {figure.weights for figure in found[key]} != {weights_of(run, config)}:
+            what = "measured with other weights or options"
+            lines.append(f"{label}: {what}; run fusionzoo benchmark")
         elif any(figure.printed != _printed(run, figure.metric) for figure in found[key]):
             lines.append(f"{label}: other printed values; run fusionzoo benchmark")
     lines += [f"{' '.join(filter(None, key))}: no such run" for key in found if key not in runs]
@@ -170,6 +165,11 @@ def write_figures(config: Config, found: dict[tuple[str, ...], list[Figure]]) ->
     """Write the CSV in the order of the benchmark file."""
     figures = [figure for run in config.runs for figure in found.get(run.key, ())]
     write_atomically(config.results, figures_text(figures, config.printed_names).encode())
+
+
+def _own_folder(key: str, config: Config) -> Path | None:
+    folder = config.path.parent / key
+    return folder if (folder / WEIGHTS_NAME).is_file() else None
 
 
 def _printed(run: Run, metric: str) -> dict[str, float]:

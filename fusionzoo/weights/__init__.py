@@ -6,6 +6,7 @@ readable without them.
 
 from fusionzoo.weights._layout import CARD_NAME, CONFIG_NAME, PICKLES, WEIGHTS_NAME
 from fusionzoo.weights.card import basic_card
+from fusionzoo.weights.fingerprint import fingerprint, packaged_folder
 from fusionzoo.weights.hub import (
     HUB_PREFIX,
     HubAccess,
@@ -47,9 +48,11 @@ __all__ = [
     "basic_card",
     "cached_file",
     "checkpoint_folders",
+    "fingerprint",
     "load_state",
     "local_file",
     "make_config",
+    "packaged_folder",
     "parse_address",
     "published_folder",
     "read_checkpoint",
