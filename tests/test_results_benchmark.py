@@ -102,6 +102,18 @@ def test_figures_of_other_options_are_stale(config, data):
     assert len(stale(options={**stored["options"], "gain": 1.25})) == 3
 
 
+def test_only_stale_runs_are_run_when_asked(config, data):
+    run_benchmark(config, data)
+    header, *lines = config.results.read_text().splitlines(keepends=True)
+    gone = [line for line in lines if line.startswith("didfuse,results,")]
+    marked = [line.replace(",no,3,", ",no,9,") for line in lines if line not in gone]
+    config.results.write_text("".join([header, *marked]))
+    run_benchmark(config, data, stale=True)
+    found = config.results.read_text().splitlines(keepends=True)
+    assert gone, "there was something to drop"
+    assert sorted(found[1:]) == sorted([*gone, *marked])
+
+
 def test_the_command_runs_and_writes_tables(config, data, capsys):
     command = ["benchmark", "--config", str(config.path), "--data", str(data)]
     assert main([*command, "--only", "didfuse/results"]) == 0

@@ -24,6 +24,7 @@ def run_benchmark(
     *,
     only: Sequence[str] = ("*",),
     sets: Sequence[str] | None = None,
+    stale: bool = False,
     device: str = "cpu",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Figure]:
@@ -38,6 +39,7 @@ def run_benchmark(
         data: folder that the folders of the test sets are in.
         only: models, with wildcards; or ``model/table``, such as ``didfuse/rules``.
         sets: names of test sets; None takes all.
+        stale: of these, only runs without figures, or with those of other weights or options.
         device: where to fuse and measure.
         progress: is told which run it is, and how many of its images are done.
 
@@ -55,10 +57,10 @@ def run_benchmark(
     if not chosen:
         names = sorted({f"{run.model}/{run.table}" for run in config.runs})
         raise ValueError(f"{config.path} has no such run; there are {', '.join(names)}")
+    found = _figures_by_run(config)
+    if stale:
+        chosen = [run for run in chosen if _problem(run, found.get(run.key), config)]
     pairs = {name: pairs_of(config.sets[name], data) for name in {run.set for run in chosen}}
-    found: dict[tuple[str, ...], list[Figure]] = {}
-    for figure in read_figures(config.results):
-        found.setdefault(figure.key, []).append(figure)
     for run in chosen:
         label = " ".join(filter(None, (run.model, run.options_text, "on", run.set)))
         source = _own_folder(run.model, config) or run.model
@@ -143,22 +145,34 @@ def figures_of(run: Run, evaluation: Evaluation, weights: str) -> list[Figure]:
 
 def stale_figures(config: Config) -> list[str]:
     """A line for each run whose figures do not fit the benchmark file and the weights of today."""
-    found: dict[tuple[str, ...], list[Figure]] = {}
-    for figure in read_figures(config.results):
-        found.setdefault(figure.key, []).append(figure)
+    found = _figures_by_run(config)
     runs = {run.key: run for run in config.runs}
     lines = []
     for key, run in runs.items():
-        label = " ".join(filter(None, key))
-        if key not in found:
-            lines.append(f"{label}: not measured yet; run fusionzoo benchmark")
-        elif {figure.weights for figure in found[key]} != {weights_of(run, config)}:
-            what = "measured with other weights or options"
-            lines.append(f"{label}: {what}; run fusionzoo benchmark")
-        elif any(figure.printed != _printed(run, figure.metric) for figure in found[key]):
-            lines.append(f"{label}: other printed values; run fusionzoo benchmark")
+        if problem := _problem(run, found.get(key), config):
+            lines.append(
+                f"{' '.join(filter(None, key))}: {problem}; run fusionzoo benchmark --stale"
+            )
     lines += [f"{' '.join(filter(None, key))}: no such run" for key in found if key not in runs]
     return [f"{config.results}: {line}" for line in lines]
+
+
+def _figures_by_run(config: Config) -> dict[tuple[str, ...], list[Figure]]:
+    found: dict[tuple[str, ...], list[Figure]] = {}
+    for figure in read_figures(config.results):
+        found.setdefault(figure.key, []).append(figure)
+    return found
+
+
+def _problem(run: Run, figures: Sequence[Figure] | None, config: Config) -> str:
+    """Why a run has to be measured again; empty where its figures are good."""
+    if not figures:
+        return "not measured yet"
+    if {figure.weights for figure in figures} != {weights_of(run, config)}:
+        return "measured with other weights or options"
+    if any(figure.printed != _printed(run, figure.metric) for figure in figures):
+        return "other printed values"
+    return ""
 
 
 def write_figures(config: Config, found: dict[tuple[str, ...], list[Figure]]) -> None:

@@ -82,6 +82,7 @@ def _run(args: argparse.Namespace, config: Config) -> None:
             args.data,
             only=args.only,
             sets=args.sets,
+            stale=args.stale,
             device=str(device),
             progress=progress,
         )
@@ -112,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         help="run only these, with wildcards; MODEL/TABLE for one table of a model",
     )
     parser.add_argument("--sets", nargs="+", metavar="SET", help="run only on these test sets")
+    parser.add_argument(
+        "--stale", action="store_true", help="of these, run only what --check finds stale"
+    )
     parser.add_argument(
         "--device", default="cpu", help="default: cpu, which repeats to the last digit"
     )
