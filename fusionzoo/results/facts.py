@@ -31,7 +31,7 @@ def facts_table(config: Config, key: str) -> str:
         "licence of the weights": cfg.weights_licence,
         "licence of the code": cfg.code_licence,
         "commit of the training": f"`{cfg.commit}`" if cfg.commit else "",
-        "on the hub": f"`{cfg.hub_repo}` at `{cfg.hub_revision}`" if cfg.hub_repo else "",
+        "place on the hub": f"`{cfg.hub_repo}` at `{cfg.hub_revision}`" if cfg.hub_repo else "",
         "options": ", ".join(f"`{name}` {json.dumps(value)}" for name, value in options.items()),
     }
     lines = row("", "") + row("---", "---")

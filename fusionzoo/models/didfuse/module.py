@@ -56,10 +56,10 @@ class DIDFuse(FusionModule):
 
     def __init__(
         self,
-        rule: str = "l1",
+        rule: str = "average",
         channel_attention: str = "absolute",
         gamma: float = 0.5,
-        gain: float = 1.5,
+        gain: float = 1.6,
         variant: str = "full",
         skips: bool = True,
         channels: int = 64,
