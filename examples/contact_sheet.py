@@ -38,8 +38,11 @@ def fixed_pairs(data):
 
 
 def infrared_visible():
-    keys = fusionzoo.list_models(pretrained=True)
-    return [key for key in keys if MODELS[key.partition(".")[0]].modalities_of(key)[0] == "infrared"]
+    return [
+        key
+        for key in fusionzoo.list_models(pretrained=True)
+        if MODELS[key.partition(".")[0]].modalities_of(key)[0] == "infrared"
+    ]
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)

@@ -79,9 +79,7 @@ def draw(lines: list[list[Cell]]) -> GridFigure:
     return figure
 
 
-def _place(
-    figure: Figure, pixels: np.ndarray, left: int, top: int, size: tuple[int, int]
-) -> None:
+def _place(figure: Figure, pixels: np.ndarray, left: int, top: int, size: tuple[int, int]) -> None:
     (width, height), (down, across) = size, pixels.shape[:2]
     box = left / width, 1 - (top + down) / height, across / width, down / height
     axes = figure.add_axes(box)

@@ -134,9 +134,7 @@ def _units(images: Any, name: str, limits: tuple[float, float] | None) -> list[T
     return [normalise(image, limits, name=f"{name}[{n}]") for n, image in enumerate(images)]
 
 
-def _alike(
-    first: Tensor, second: Tensor, resize: str | None, number: int
-) -> tuple[Tensor, Tensor]:
+def _alike(first: Tensor, second: Tensor, resize: str | None, number: int) -> tuple[Tensor, Tensor]:
     if resize not in (None, "ir", "vi"):
         raise ValueError(f"resize={resize!r}; use 'ir', 'vi' or None")
     sizes = first.shape[-2:], second.shape[-2:]
@@ -173,6 +171,10 @@ def _loaded(models: Any) -> dict[str, FusionModule]:
         return {}
     if isinstance(models, str | os.PathLike | FusionModule):
         models = [models]
+    if not isinstance(models, Iterable):
+        raise TypeError(
+            f"models is a {type(models).__name__}; give names, folders or loaded models"
+        )
     pairs = models.items() if isinstance(models, Mapping) else [(None, one) for one in models]
     loaded: dict[str, FusionModule] = {}
     for title, model in pairs:

@@ -13,7 +13,7 @@ Box = tuple[int, int, int, int]
 
 _FRAME = np.array((255, 200, 0), dtype=np.uint8)
 _LINE = 2  # pixels
-_INSET_SHARE = 0.45  # of the picture's width and height, at most
+_INSET_SHARE = 0.48  # of the picture's width and height, at most
 
 
 def as_picture(image: Tensor) -> np.ndarray:
@@ -63,7 +63,10 @@ def fitted(picture: np.ndarray, width: int | None) -> np.ndarray:
 
 
 def with_inset(shown: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
-    """Frame a part of a picture and put its pixels, enlarged, into the corner farthest from it.
+    """Frame a part of a picture and put its pixels, enlarged, into a corner.
+
+    The corner farthest from the part, and the largest whole factor that leaves the part and more
+    than half of the picture's width and height free. If none does, the smallest that enlarges.
 
     Args:
         shown: the picture as it is drawn.
@@ -71,29 +74,63 @@ def with_inset(shown: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
         box: in pixels of ``part``.
 
     Raises:
-        ValueError: the box is so large that it would not stand larger in a corner.
+        ValueError: the box is so large that not even that fits.
     """
     region = cut(part, box)
-    room = [int(_INSET_SHARE * side) - 2 * _LINE for side in shown.shape[:2]]
-    factor = min(room[0] // region.shape[0], room[1] // region.shape[1])
     height, width = shown.shape[:2]
-    across, down = width / part.shape[1], height / part.shape[0]
-    if factor <= max(across, down):
+    scale = width / part.shape[1], height / part.shape[0]
+    framed = tuple(round(value * scale[n % 2]) for n, value in enumerate(box))
+    least = int(max(scale)) + 1
+    if not _fits(region, least, shown, 1.0):
         raise ValueError(
-            f"zoom: a part of {region.shape[1]} x {region.shape[0]} pixels does not fit, "
-            f"enlarged, into a corner of {room[1]} x {room[0]}; choose a smaller part"
+            f"zoom: a part of {region.shape[1]} x {region.shape[0]} pixels, enlarged {least} "
+            f"times, is larger than the picture of {width} x {height}; choose a smaller part"
         )
+    factors = [n for n in range(least, width) if _fits(region, n, shown, _INSET_SHARE)]
+    places = [
+        (factor, place)
+        for factor in reversed(factors or [least])
+        for place in _corners(region, factor, shown, framed)
+    ]
+    free = [(factor, place) for factor, place in places if not _overlap(place, framed)]
+    factor, (left, top, right, bottom) = (free or places[-4:])[0]
+
     out = shown.copy()
-    framed = (
-        round(box[0] * across), round(box[1] * down), round(box[2] * across), round(box[3] * down)
-    )  # fmt: skip
     _frame(out, framed)
-    inset = np.pad(enlarged(region, factor), ((_LINE, _LINE), (_LINE, _LINE), (0, 0)))
-    _frame(inset, (_LINE, _LINE, inset.shape[1] - _LINE, inset.shape[0] - _LINE))
-    top = 0 if framed[1] + framed[3] > height else height - inset.shape[0]
-    left = 0 if framed[0] + framed[2] > width else width - inset.shape[1]
-    out[top : top + inset.shape[0], left : left + inset.shape[1]] = inset
+    out[top:bottom, left:right] = _FRAME
+    inner = np.s_[top + _LINE : bottom - _LINE, left + _LINE : right - _LINE]
+    out[inner] = enlarged(region, factor)
     return out
+
+
+def _inset_size(region: np.ndarray, factor: int) -> tuple[int, int]:
+    return region.shape[1] * factor + 2 * _LINE, region.shape[0] * factor + 2 * _LINE
+
+
+def _fits(region: np.ndarray, factor: int, shown: np.ndarray, share: float) -> bool:
+    across, down = _inset_size(region, factor)
+    return across <= share * shown.shape[1] and down <= share * shown.shape[0]
+
+
+def _corners(region: np.ndarray, factor: int, shown: np.ndarray, framed: Box) -> list[Box]:
+    """Where an inset can lie, the corner farthest from the framed part first."""
+    height, width = shown.shape[:2]
+    across, down = _inset_size(region, factor)
+    places = [
+        (left, top, left + across, top + down)
+        for left in (width - across, 0)
+        for top in (height - down, 0)
+    ]
+
+    def distance(place: Box) -> float:
+        gaps = [place[n] + place[n + 2] - framed[n] - framed[n + 2] for n in (0, 1)]
+        return gaps[0] ** 2 + gaps[1] ** 2
+
+    return sorted(places, key=distance, reverse=True)
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return all(one[n] < other[n + 2] + _LINE and other[n] - _LINE < one[n + 2] for n in (0, 1))
 
 
 def _frame(picture: np.ndarray, box: Box) -> None:
