@@ -24,7 +24,7 @@ for side in ("ir", "vi"):
 # On a command line this is `fusionzoo fit --config didfuse ...`.
 command = """
     fit --config didfuse --weights didfuse --data.root pairs --data.holdout 1
-    --data.crop_size 64 --data.batch_size 4 --data.pairs_per_epoch 32
+    --data.crop_size 64 --data.batch_size 4 --data.pairs_per_epoch 16
     --trainer.max_epochs 3 --trainer.check_val_every_n_epoch 1 --trainer.default_root_dir runs
 """
 subprocess.run([sys.executable, "-m", "fusionzoo", *command.split()], check=True)
