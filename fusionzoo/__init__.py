@@ -16,15 +16,24 @@ from typing import TYPE_CHECKING, Any
 from fusionzoo._version import __version__
 
 if TYPE_CHECKING:
-    from fusionzoo.zoo import create_model, list_models, load
+    from fusionzoo.zoo import create_model, from_pretrained, list_models, load, push_to_hub
 
-__all__ = ["__version__", "create_model", "list_models", "load"]
+__all__ = [
+    "__version__",
+    "create_model",
+    "from_pretrained",
+    "list_models",
+    "load",
+    "push_to_hub",
+]
 
 # Public name -> module that defines it; imported on first use (PEP 562).
 _HOMES = {
     "create_model": "fusionzoo.zoo",
+    "from_pretrained": "fusionzoo.zoo",
     "list_models": "fusionzoo.zoo",
     "load": "fusionzoo.zoo",
+    "push_to_hub": "fusionzoo.zoo",
 }
 
 

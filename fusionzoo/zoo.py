@@ -1,10 +1,11 @@
-"""From a name to a model with its weights: list, create, load, import."""
+"""From a name to a model with its weights: list, create, load, import, share."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,10 +20,16 @@ if TYPE_CHECKING:
 
     from fusionzoo.module import FusionModule
 
-__all__ = ["create_model", "import_weights", "list_models", "load"]
+__all__ = [
+    "create_model",
+    "from_pretrained",
+    "import_weights",
+    "list_models",
+    "load",
+    "push_to_hub",
+]
 
-_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin")
-_FILES = (".ckpt", ".safetensors", *_PICKLES)
+_FILES = (".ckpt", ".safetensors", *weights.PICKLES)
 
 
 def list_models(filter: str = "*", pretrained: bool = False) -> list[str]:
@@ -31,7 +38,8 @@ def list_models(filter: str = "*", pretrained: bool = False) -> list[str]:
     Args:
         filter: a name with shell wildcards, such as ``"co*"``; upper and lower case are alike.
         pretrained: list what :func:`load` has trained weights for instead: ``name`` and, for
-            further weights of a model, ``name.tag``.
+            further weights of a model, ``name.tag``. ``fusionzoo list`` tells which of them are
+            on this machine, and the size of those that would be downloaded.
     """
     names = weights.weights_table() if pretrained else MODELS
     return sorted(name for name in names if fnmatchcase(name, filter.lower()))
@@ -68,15 +76,19 @@ def load(
 ) -> FusionModule:
     """Load a model with trained weights, in eval mode.
 
-    Nothing is downloaded. A published file is looked for in the folder that ``FUSIONZOO_HOME``
-    names (if that is set), then among the files that come with the package, and is verified
-    by its SHA-256 before use.
+    Published weights are looked for in the folder that ``FUSIONZOO_HOME`` names (if that is
+    set), then among the files that come with the package, and are verified by their SHA-256
+    before use. The package holds all of them, so that nothing is downloaded; weights that are
+    nowhere on the machine, such as those of a later table or an install without them, come
+    from the Hugging Face hub and are kept in its cache. :func:`from_pretrained` has the hub's
+    settings; ``HF_ENDPOINT``, ``HF_HOME``, ``HF_HUB_OFFLINE=1`` and so on count here, too.
 
     Args:
         name_or_path: ``name`` or ``name.tag`` of published weights
             (``list_models(pretrained=True)``); a folder written by ``save_pretrained``, or the
-            ``model.safetensors`` in it; or a ``.ckpt`` that training wrote. A model's name wins
-            over a folder called the same: write ``./name`` for the folder.
+            ``model.safetensors`` in it; a ``.ckpt`` that training wrote; or
+            ``hf://owner/repo[@revision]`` for anyone's upload in this package's format. A
+            model's name wins over a folder called the same: write ``./name`` for the folder.
         device: where the model goes; the CPU if not given.
         options: model options that replace those stored with the weights, e.g. ``rule="sum"``.
 
@@ -84,19 +96,121 @@ def load(
         The model in eval mode and float32; the random state is left as it was.
 
     Raises:
-        FileNotFoundError: a file or folder does not exist.
+        FileNotFoundError: a file, folder, repository or revision does not exist, or may not be
+            fetched.
         ValueError: an unknown name or option; a file that is damaged, pickled, not the published
             one or of another architecture. The message says which, and what to do.
+        ConnectionError, PermissionError: the hub cannot be reached, or denies access.
     """
-    import torch
+    return _model(_read(name_or_path, weights.HubAccess()), device, options)
 
-    config, state, source = _read(name_or_path)
-    # Fresh values are overwritten at once; drawing them must not shift the caller's random state.
-    with torch.random.fork_rng(devices=[]):
-        model = _create_stored(config, options, source)
-    weights.load_state(model.network, state, source=source)
-    model.eval()
-    return model if device is None else model.to(device)
+
+def from_pretrained(
+    repo_or_path: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    device: torch.device | str | None = None,
+    **options: Any,
+) -> FusionModule:
+    """Load a model as :func:`load` does, with a say in how the Hugging Face hub is asked.
+
+    A repository's files are data: safetensors and the name of a model of this package with its
+    options. No code of it runs, and pickles are refused. Whoever may write to the repository
+    can change the model all the same; a commit as the ``revision`` pins it.
+
+    Args:
+        repo_or_path: ``owner/repo`` or ``hf://owner/repo[@revision]``; or anything that
+            :func:`load` takes. A folder that exists wins over a repository called the same.
+        revision: branch, tag or commit of the repository; ``main`` by default.
+        cache_dir: the hub's cache folder.
+        token: access token for a private repository; by default the one that
+            ``hf auth login`` stored; ``False`` for none.
+        local_files_only: take what the cache has and ask no server.
+        device: where the model goes; the CPU if not given.
+        options: model options that replace those stored with the weights.
+
+    Returns:
+        The model in eval mode and float32.
+
+    Raises:
+        FileNotFoundError, ValueError, ConnectionError, PermissionError: as :func:`load`.
+    """
+    access = weights.HubAccess(cache_dir, token, local_files_only)
+    source = _address_or_path(repo_or_path)
+    if revision is not None:
+        if not _is_address(source):
+            raise ValueError(
+                f"revision={revision!r} goes with a repository of the hub only, not with "
+                f"{str(source)!r}; leave it out, or give 'owner/repo'"
+            )
+        address = weights.parse_address(source)
+        if address.revision not in (None, revision):
+            raise ValueError(
+                f"revision={revision!r} contradicts {str(source)!r}; give one of the two"
+            )
+        source = f"{weights.HUB_PREFIX}{address.repository}@{revision}"
+    try:
+        read = _read(source, access)
+    except FileNotFoundError as error:
+        if _is_address(repo_or_path) or not _is_address(source):
+            raise
+        raise type(error)(f"there is no folder {str(repo_or_path)!r} here, and {error}") from error
+    return _model(read, device, options)
+
+
+def push_to_hub(
+    model: FusionModule,
+    repo_id: str,
+    *,
+    card: str | None = None,
+    dtype: torch.dtype | None = None,
+    private: bool | None = None,
+    commit_message: str | None = None,
+    token: str | bool | None = None,
+) -> str:
+    """Upload a model to the Hugging Face hub, where :func:`load` reads it from.
+
+    What is sent is what ``save_pretrained`` writes, in one commit: ``config.json``,
+    ``model.safetensors`` and the card ``README.md``.
+
+    Args:
+        model: the model.
+        repo_id: ``owner/repo``; the repository is made if need be.
+        card: text of the model card; without it a repository keeps the card that it has, and a
+            new one gets a generic card.
+        dtype: what weights are stored as, ``torch.float32`` (default) or ``torch.float16``.
+        private: whether a new repository is; by default the owner's setting decides.
+        commit_message: what the commit says.
+        token: access token that may write; by default the one that ``hf auth login`` stored.
+
+    Returns:
+        ``hf://owner/repo@commit``, which loads just this upload.
+
+    Raises:
+        ValueError: ``repo_id`` is no such name, or the model cannot be stored.
+        PermissionError, ConnectionError: the hub refuses, or cannot be reached.
+    """
+    address = weights.parse_address(repo_id)
+    if address.revision is not None:
+        raise ValueError(f"repo_id {repo_id!r} names a revision; uploads make a new one")
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder, dtype=dtype, card=card)
+        if card is None:
+            config = weights.read_config(folder)
+            text = weights.basic_card(config, source=str(address))
+            Path(folder, weights.CARD_NAME).write_text(text, encoding="utf-8")
+        address = weights.upload_folder(
+            folder,
+            address.repository,
+            message=commit_message,
+            private=private,
+            token=token,
+            keep_card=card is None,
+        )
+    return str(address)
 
 
 def import_weights(name: str, *paths: str | os.PathLike[str]) -> Path:
@@ -165,6 +279,20 @@ def _options_of(model_class: type) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
+def _model(
+    read: _Read, device: torch.device | str | None, options: Mapping[str, Any]
+) -> FusionModule:
+    import torch
+
+    config, state, source = read
+    # Fresh values are overwritten at once; drawing them must not shift the caller's random state.
+    with torch.random.fork_rng(devices=[]):
+        model = _create_stored(config, options, source)
+    weights.load_state(model.network, state, source=source)
+    model.eval()
+    return model if device is None else model.to(device)
+
+
 def _create_stored(
     config: Mapping[str, Any], options: Mapping[str, Any], source: object
 ) -> FusionModule:
@@ -181,7 +309,18 @@ def _create_stored(
             f"{', '.join(strange)}; install the version that wrote it "
             f"({config.get('fusionzoo_version', 'not recorded')})"
         )
-    return create_model(name, **{**stored, **options})
+    try:
+        model = create_model(name, **{**stored, **options})
+    except TypeError as error:
+        raise ValueError(f"{source}: the options do not suit {name!r} ({error})") from error
+    # Options that are not kept name things of a machine, such as files: no business of a config.
+    local = sorted(stored.keys() - model.options.keys() - options.keys())
+    if local:
+        raise ValueError(
+            f"{source} sets {', '.join(local)}, which save_pretrained does not store; take it out "
+            f"of {weights.CONFIG_NAME}, or do not use a folder that asks for it"
+        )
+    return model
 
 
 # Where weights come from: a name, a folder or a file -> config, state and what to call it ---------
@@ -189,22 +328,25 @@ def _create_stored(
 _Read = tuple[dict[str, Any], dict[str, "Tensor"], Path]
 
 
-def _read(name_or_path: str | os.PathLike[str]) -> _Read:
+def _read(name_or_path: str | os.PathLike[str], access: weights.HubAccess) -> _Read:
+    if _is_address(name_or_path):
+        address = weights.parse_address(str(name_or_path))
+        return _read_folder(weights.shared_folder(address, access))
     if not _is_path(name_or_path):
-        return _read_published(str(name_or_path))
+        return _read_published(str(name_or_path), access)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} does not exist; give a model's name, a folder written by save_pretrained, "
-            "or a .ckpt"
+            f"{path} does not exist; give a model's name, a folder written by save_pretrained, a "
+            f".ckpt, or {weights.HUB_PREFIX}owner/repo for a model on the hub"
         )
     if path.name == weights.WEIGHTS_NAME:
         return _read_folder(path.parent)
     if path.suffix == ".ckpt":
         return *weights.read_checkpoint(path), path
-    if path.suffix in _PICKLES:
+    if path.suffix in weights.PICKLES:
         raise ValueError(
             f"{path} looks like pickled weights, which can run code when opened, and does not say "
             "what model it is of; give a save_pretrained folder or a .ckpt, or convert weights "
@@ -214,6 +356,22 @@ def _read(name_or_path: str | os.PathLike[str]) -> _Read:
         f"{path} is no model; give a folder written by save_pretrained, the {weights.WEIGHTS_NAME} "
         "in it, or a .ckpt"
     )
+
+
+def _is_address(name_or_path: str | os.PathLike[str]) -> bool:
+    return isinstance(name_or_path, str) and name_or_path.startswith(weights.HUB_PREFIX)
+
+
+def _address_or_path(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Tell ``owner/repo`` from a folder: what exists is a folder."""
+    if not isinstance(source, str) or not _is_path(source) or source.endswith(_FILES):
+        return source
+    if Path(source).expanduser().exists():
+        return source
+    try:
+        return str(weights.parse_address(source))
+    except ValueError:
+        return source  # a path that is missing, and is said to be
 
 
 def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
@@ -228,14 +386,14 @@ def _read_folder(folder: Path) -> _Read:
     config = weights.read_config(folder)
     file = folder / weights.WEIGHTS_NAME
     if not file.is_file():
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in _PICKLES)
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in weights.PICKLES)
         found = f" (there is {', '.join(pickles)}: pickles are refused)" if pickles else ""
         raise FileNotFoundError(f"{file} does not exist{found}; get the whole folder again")
     state, _ = weights.read_safetensors(file)
     return config, state, file
 
 
-def _read_published(key: str) -> _Read:
+def _read_published(key: str, access: weights.HubAccess) -> _Read:
     table = weights.weights_table()
     if key not in table:
         name = _entry(key.partition(".")[0]).name  # raises where the model itself is unknown
@@ -245,25 +403,37 @@ def _read_published(key: str) -> _Read:
             f"there are no published weights called {key!r}{known}. Give a folder or a .ckpt, or "
             f"train: create_model({name!r}) makes an untrained model"
         )
-    folder = _published_folder(key, table[key])
-    weights.verify(folder / weights.WEIGHTS_NAME, table[key])
+    cfg = table[key]
+    folder = _published_folder(key, cfg, access)
+    weights.verify(folder / weights.WEIGHTS_NAME, cfg)
     config, state, file = _read_folder(folder)
     if config["model"] != key.partition(".")[0]:
         raise ValueError(
             f"{folder / weights.CONFIG_NAME} is of model {config['model']!r}, not of {key!r}; "
             "install the package again"
         )
+    weights.verify_config(config, cfg, folder / weights.CONFIG_NAME)
     return config, state, file
 
 
-def _published_folder(key: str, cfg: weights.WeightsCfg) -> Path:
-    """Return where a published model lies; a source that is not local would be asked last, here."""
-    places = [folder / cfg.file for folder in weights.checkpoint_folders()]
-    for file in places:
-        if file.is_file():
-            return file.parent
-    looked = ", ".join(map(str, places)) or "no folder of checkpoints was found"
-    raise FileNotFoundError(
-        f"the weights {key!r} are not on this machine ({looked}); install the package again, or "
-        "set FUSIONZOO_HOME to the folder that holds them"
+def _published_folder(
+    key: str, cfg: weights.WeightsCfg, access: weights.HubAccess | None = None
+) -> Path:
+    """Return where a published model lies: on this machine, or else in the hub's cache."""
+    file = weights.local_file(cfg)
+    if file is not None:
+        return file.parent
+    looked = ", ".join(str(folder / cfg.file) for folder in weights.checkpoint_folders())
+    missing = (
+        f"the weights {key!r} ({cfg.size / 1e6:.3g} MB) are not on this machine "
+        f"({looked or 'there is no folder for them'})"
     )
+    remedy = "install the package again, or set FUSIONZOO_HOME to the folder that holds them"
+    if not cfg.hub_repo:
+        raise FileNotFoundError(f"{missing}; {remedy}")
+    try:
+        return weights.published_folder(cfg, access or weights.HubAccess())
+    except OSError as error:
+        raise type(error)(
+            f"{missing}, and the hub does not give them: {error}. Or {remedy}"
+        ) from error

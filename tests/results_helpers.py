@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusionzoo.results import Figure
+import pytest
+
+from fusionzoo.results import Figure, documents, facts, overviews
+from fusionzoo.weights import WeightsCfg
 
 CONFIG = """\
 sets:
@@ -54,6 +57,19 @@ FIGURES = (
     *_figures("rules", "channel_attention=none rule=average", (6.5, 30.0, 1500.0)),
 )
 
+WEIGHTS = {
+    "didfuse": WeightsCfg(
+        file="didfuse/model.safetensors",
+        sha256="0123abcd" * 8,
+        size=1_049_876,
+        parameters=261_572,
+        origin="here",
+        training_data="pairs",
+        weights_licence="CC0-1.0",
+        commit="fedc" * 10,
+    )
+}
+
 README = """\
 # Title
 
@@ -89,3 +105,9 @@ def config_file(root: Path, text: str = CONFIG) -> Path:
     path = root / "checkpoints" / "benchmark.yaml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, table: dict[str, WeightsCfg] = WEIGHTS) -> None:
+    """Put another table in place of that of the published weights."""
+    for room in (documents, facts, overviews):
+        monkeypatch.setattr(room, "weights_table", lambda: table)

@@ -100,6 +100,7 @@ def published(tmp_path, monkeypatch):
     small_model(home / "didfuse")
     table = tmp_path / "weights.json"
     facts = {"origin": "a test", "training_data": "none", "weights_licence": "CC0-1.0"}
+    facts["hub_repo"] = None
     cfg = weights.update_weights_table("didfuse", home / "didfuse", table=table, **facts)
     weights.update_weights_table("didfuse.far", home / "didfuse", table=table, **facts)
     monkeypatch.setenv("FUSIONZOO_HOME", str(home))

@@ -33,6 +33,14 @@ def test_sum_and_average():
     assert torch.allclose(FusionLayer("average", gamma=0.3)(ir, vi), 0.3 * ir + 0.7 * vi)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_gain_raises_contrast_and_keeps_means(rule):
+    ir, vi = features()
+    plain, raised = FusionLayer(rule)(ir, vi), FusionLayer(rule, gain=1.5)(ir, vi)
+    assert torch.allclose(raised.mean((2, 3)), plain.mean((2, 3)), atol=1e-5)
+    assert torch.allclose(raised.std((2, 3)), 1.5 * plain.std((2, 3)), atol=1e-5)
+
+
 def test_l1_weight_is_the_boxed_share_of_activity():
     """Eq. 7 written out at inner pixels."""
     ir, vi = features()

@@ -11,7 +11,14 @@ import fusionzoo
 
 PACKAGE = Path(fusionzoo.__file__).parent
 
-PUBLIC = ["__version__", "create_model", "list_models", "load"]
+PUBLIC = [
+    "__version__",
+    "create_model",
+    "from_pretrained",
+    "list_models",
+    "load",
+    "push_to_hub",
+]
 
 HEAVY = [
     "torch",

@@ -12,7 +12,7 @@ from fusionzoo.cli import bench, main
 from fusionzoo.evaluation import evaluate, fused_by
 from fusionzoo.metrics import list_metrics, list_protocols
 from fusionzoo.results import TestSet, read_config, read_figures
-from fusionzoo.weights import sha256_of
+from fusionzoo.weights import fingerprint
 
 SHORT = CONFIG.replace("  - model: didfuse\n    sets: [far]\n    stretch: true\n", "")
 
@@ -34,15 +34,15 @@ def test_figures_are_those_of_the_saved_weights(config, data, tmp_path):
     told = []
     figures = run_benchmark(config, data, progress=lambda *what: told.append(what))
     folder = data / "near" / "test"
-    sha = sha256_of(config.path.parent / "didfuse" / "model.safetensors")
+    weights = config.path.parent / "didfuse"
     assert figures == read_figures(config.results)
-    assert {figure.weights for figure in figures} == {sha[:16]}
     assert {figure.pairs for figure in figures} == {3}
     for run in config.runs:
         method = fused_by("x", small_model(**run.options))
         found = evaluate(folder / "ir", folder / "vi", [method], metrics=run.metrics)
         own = {figure.metric: figure for figure in figures if figure.key == run.key}
         assert list(own) == ["EN", "SD", "MSE"]
+        assert {f.weights for f in own.values()} == {fingerprint(weights, **run.options)}
         for metric, figure in own.items():
             assert figure.ours == pytest.approx(found.mean("x", metric), abs=1e-4)
             assert figure.std == pytest.approx(found.std("x", metric), abs=1e-4)
@@ -84,6 +84,34 @@ def test_figures_of_other_weights_or_other_runs_are_stale(config, data):
         "not measured yet",
         "no such run",
     ]
+
+
+def test_figures_of_other_options_are_stale(config, data):
+    run_benchmark(config, data)
+    path = config.path.parent / "didfuse" / "config.json"
+    stored = json.loads(path.read_text())
+
+    def stale(**facts):
+        path.write_text(json.dumps({**stored, **facts}), encoding="utf-8")
+        return stale_figures(config)
+
+    assert stale(fusionzoo_version="9.9") == []
+    (line,) = stale(options={**stored["options"], "rule": "max"})
+    assert "didfuse results near" in line, "the comparison of rules sets its own"
+    assert "measured with other weights or options" in line
+    assert len(stale(options={**stored["options"], "gain": 1.25})) == 3
+
+
+def test_only_stale_runs_are_run_when_asked(config, data):
+    run_benchmark(config, data)
+    header, *lines = config.results.read_text().splitlines(keepends=True)
+    gone = [line for line in lines if line.startswith("didfuse,results,")]
+    marked = [line.replace(",no,3,", ",no,9,") for line in lines if line not in gone]
+    config.results.write_text("".join([header, *marked]))
+    run_benchmark(config, data, stale=True)
+    found = config.results.read_text().splitlines(keepends=True)
+    assert gone, "there was something to drop"
+    assert sorted(found[1:]) == sorted([*gone, *marked])
 
 
 def test_the_command_runs_and_writes_tables(config, data, capsys):

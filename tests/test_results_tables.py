@@ -4,38 +4,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from results_helpers import FIGURES, config_file
+from results_helpers import FIGURES, config_file, publish
 
 from fusionzoo import weights
 from fusionzoo.benchmark.run import stale_figures
 from fusionzoo.cli import main
 from fusionzoo.models import MODELS
 from fusionzoo.results import (
-    card,
-    card_template,
     figures_text,
+    overviews,
     read_config,
     refreshed,
     stale_documents,
     tables,
     write_documents,
 )
-from fusionzoo.weights import make_config, write_pretrained
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = ROOT / "checkpoints" / "benchmark.yaml"
-
-WEIGHTS = {
-    "didfuse": weights.WeightsCfg(
-        file="didfuse/model.safetensors",
-        sha256="0123abcd" * 8,
-        size=1_049_876,
-        parameters=261_572,
-        origin="here",
-        training_data="pairs",
-        weights_licence="CC0-1.0",
-    )
-}
 
 
 @pytest.fixture
@@ -47,7 +33,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def published(monkeypatch):
-    monkeypatch.setattr(tables, "weights_table", lambda: WEIGHTS)
+    publish(monkeypatch)
 
 
 def test_committed_tables_are_those_of_the_csv():
@@ -112,8 +98,8 @@ def test_models_have_facts_and_figures(config, published):
 
 
 def test_models_without_weights_or_figures(config, monkeypatch):
-    monkeypatch.setattr(tables, "weights_table", dict)
-    lines = tables.models_table(config, [], "checkpoints").splitlines()
+    monkeypatch.setattr(overviews, "weights_table", dict)
+    lines = overviews.models_table(config, [], "checkpoints").splitlines()
     (line,) = (line for line in lines if line.startswith("| `didfuse` | [DIDFuse"))
     assert line.endswith("| – | none yet | – | – | – | – |")
 
@@ -143,25 +129,13 @@ def test_tables_without_figures_say_so(config):
     assert card.count("*Not measured yet.*") == 2
 
 
-def test_a_new_card_has_the_facts_and_every_table(config, published, monkeypatch):
-    write_pretrained(config.path.parent / "didfuse", make_config("didfuse", {"rule": "sum"}), {})
-    monkeypatch.setattr(card, "weights_table", lambda: WEIGHTS)
-    text = card_template(config, "didfuse")
-    assert text.startswith("---\nlicense: CC0-1.0\nlibrary_name: fusionzoo\n")
-    assert MODELS["didfuse"].title in text
-    assert f"| sha256 | `{WEIGHTS['didfuse'].sha256}` |" in text
-    (config.path.parent / "didfuse" / "README.md").write_text(text, encoding="utf-8")
-    made = refreshed(config)[config.path.parent / "didfuse" / "README.md"]
-    assert "delta to paper" in made
-    assert "| channel attention | rule |" in made
-    with pytest.raises(ValueError, match="no published weights called 'unet'"):
-        card_template(config, "unet")
-
-
 @pytest.mark.parametrize(
     ("marker", "message"),
     [
-        ("<!-- table: result -->", "there are models, results, results MODEL, rules MODEL"),
+        (
+            "<!-- table: result -->",
+            "there are models, weights, facts WEIGHTS, results, results MODEL, rules",
+        ),
         ("<!-- table: rules coconet -->", "runs no model 'coconet'"),
     ],
 )
@@ -184,8 +158,8 @@ def test_a_marker_without_end_is_refused(config, tail):
 def test_command_makes_tables_and_checks_them(config, capsys):
     command = ["benchmark", "--config", str(config.path)]
     assert main([*command, "--check"]) == 1
-    assert "tables are stale" in capsys.readouterr().out
+    assert "tables or header are stale" in capsys.readouterr().out
     assert main([*command, "--tables-only"]) == 0
     assert f"wrote {config.path.parents[1] / 'README.md'}" in capsys.readouterr().out
     main([*command, "--check"])
-    assert "tables are stale" not in capsys.readouterr().out
+    assert "tables or header are stale" not in capsys.readouterr().out

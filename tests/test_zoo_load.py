@@ -12,7 +12,7 @@ import fusionzoo
 from fusionzoo import weights, zoo
 from fusionzoo.weights import CONFIG_NAME, WEIGHTS_NAME
 
-FACTS = {"origin": "a test", "training_data": "none", "weights_licence": "MIT"}
+FACTS = {"origin": "a test", "training_data": "none", "weights_licence": "MIT", "hub_repo": None}
 
 
 def make_model(seed=0, **options):

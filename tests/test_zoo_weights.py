@@ -15,7 +15,7 @@ from fusionzoo import __version__, weights
 from fusionzoo.weights import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 
 CONFIG = weights.make_config("didfuse", {"rule": "sum", "channels": 4})
-FACTS = {"origin": "a test", "training_data": "none", "weights_licence": "MIT"}
+FACTS = {"origin": "a test", "training_data": "none", "weights_licence": "MIT", "hub_repo": None}
 
 
 def network():

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 from fusionzoo.results import Config, Figure, Run, TestSet, figures_text, read_figures
 from fusionzoo.results.figures import rounded
-from fusionzoo.weights import WEIGHTS_NAME, sha256_of, weights_table
+from fusionzoo.weights import WEIGHTS_NAME, fingerprint, packaged_folder
 from fusionzoo.weights.writing import write_atomically
 
 if TYPE_CHECKING:
     from fusionzoo.data.pairs import Pair
     from fusionzoo.evaluation import Evaluation
-
-_SHA_DIGITS = 16
 
 
 def run_benchmark(
@@ -26,6 +24,7 @@ def run_benchmark(
     *,
     only: Sequence[str] = ("*",),
     sets: Sequence[str] | None = None,
+    stale: bool = False,
     device: str = "cpu",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Figure]:
@@ -40,6 +39,7 @@ def run_benchmark(
         data: folder that the folders of the test sets are in.
         only: models, with wildcards; or ``model/table``, such as ``didfuse/rules``.
         sets: names of test sets; None takes all.
+        stale: of these, only runs without figures, or with those of other weights or options.
         device: where to fuse and measure.
         progress: is told which run it is, and how many of its images are done.
 
@@ -57,13 +57,13 @@ def run_benchmark(
     if not chosen:
         names = sorted({f"{run.model}/{run.table}" for run in config.runs})
         raise ValueError(f"{config.path} has no such run; there are {', '.join(names)}")
+    found = _figures_by_run(config)
+    if stale:
+        chosen = [run for run in chosen if _problem(run, found.get(run.key), config)]
     pairs = {name: pairs_of(config.sets[name], data) for name in {run.set for run in chosen}}
-    found: dict[tuple[str, ...], list[Figure]] = {}
-    for figure in read_figures(config.results):
-        found.setdefault(figure.key, []).append(figure)
     for run in chosen:
         label = " ".join(filter(None, (run.model, run.options_text, "on", run.set)))
-        source, sha = weights_of(run.model, config)
+        source = _own_folder(run.model, config) or run.model
         model = zoo.load(source, device=device, **run.options)
         evaluation = evaluate_pairs(
             pairs[run.set],
@@ -76,7 +76,7 @@ def run_benchmark(
         )
         if evaluation.problems:
             raise ValueError("\n  ".join([f"{label}: not measured:", *evaluation.problems]))
-        found[run.key] = figures_of(run, evaluation, sha)
+        found[run.key] = figures_of(run, evaluation, weights_of(run, config))
         write_figures(config, found)
     return read_figures(config.results)
 
@@ -111,20 +111,16 @@ def pairs_of(test_set: TestSet, data: str | os.PathLike[str]) -> list[Pair]:
     return module.datasets["val"].pairs
 
 
-def weights_of(key: str, config: Config) -> tuple[Path | str, str]:
-    """Where a model's weights are: the folder beside the benchmark file, or those published.
+def weights_of(run: Run, config: Config) -> str:
+    """The fingerprint of a run's weights and options; empty where the weights are not here.
 
-    Returns:
-        What :func:`fusionzoo.load` takes, and the first digits of the file's SHA-256.
+    The weights are those beside the benchmark file, or the published ones.
     """
-    folder = config.path.parent / key
-    if (folder / WEIGHTS_NAME).is_file():
-        return folder, sha256_of(folder / WEIGHTS_NAME)[:_SHA_DIGITS]
-    published = weights_table().get(key)
-    return key, published.sha256[:_SHA_DIGITS] if published else ""
+    folder = _own_folder(run.model, config) or packaged_folder(run.model)
+    return fingerprint(folder, **run.options) if folder else ""
 
 
-def figures_of(run: Run, evaluation: Evaluation, sha: str) -> list[Figure]:
+def figures_of(run: Run, evaluation: Evaluation, weights: str) -> list[Figure]:
     """One figure for each metric of an evaluation of one method."""
     model, table, options, set_name, protocol, stretch = run.key
     name = evaluation.scores[0].name
@@ -137,7 +133,7 @@ def figures_of(run: Run, evaluation: Evaluation, sha: str) -> list[Figure]:
             protocol=protocol,
             stretch=stretch,
             pairs=len(evaluation.compared),
-            weights=sha,
+            weights=weights,
             metric=metric,
             ours=rounded(evaluation.mean(name, metric)),
             std=rounded(evaluation.std(name, metric)),
@@ -148,28 +144,46 @@ def figures_of(run: Run, evaluation: Evaluation, sha: str) -> list[Figure]:
 
 
 def stale_figures(config: Config) -> list[str]:
-    """A line for each run whose figures do not fit the benchmark file or the weights of today."""
-    found: dict[tuple[str, ...], list[Figure]] = {}
-    for figure in read_figures(config.results):
-        found.setdefault(figure.key, []).append(figure)
+    """A line for each run whose figures do not fit the benchmark file and the weights of today."""
+    found = _figures_by_run(config)
     runs = {run.key: run for run in config.runs}
     lines = []
     for key, run in runs.items():
-        label = " ".join(filter(None, key))
-        if key not in found:
-            lines.append(f"{label}: not measured yet; run fusionzoo benchmark")
-        elif {figure.weights for figure in found[key]} != {weights_of(run.model, config)[1]}:
-            lines.append(f"{label}: measured with other weights; run fusionzoo benchmark")
-        elif any(figure.printed != _printed(run, figure.metric) for figure in found[key]):
-            lines.append(f"{label}: other printed values; run fusionzoo benchmark")
+        if problem := _problem(run, found.get(key), config):
+            lines.append(
+                f"{' '.join(filter(None, key))}: {problem}; run fusionzoo benchmark --stale"
+            )
     lines += [f"{' '.join(filter(None, key))}: no such run" for key in found if key not in runs]
     return [f"{config.results}: {line}" for line in lines]
+
+
+def _figures_by_run(config: Config) -> dict[tuple[str, ...], list[Figure]]:
+    found: dict[tuple[str, ...], list[Figure]] = {}
+    for figure in read_figures(config.results):
+        found.setdefault(figure.key, []).append(figure)
+    return found
+
+
+def _problem(run: Run, figures: Sequence[Figure] | None, config: Config) -> str:
+    """Why a run has to be measured again; empty where its figures are good."""
+    if not figures:
+        return "not measured yet"
+    if {figure.weights for figure in figures} != {weights_of(run, config)}:
+        return "measured with other weights or options"
+    if any(figure.printed != _printed(run, figure.metric) for figure in figures):
+        return "other printed values"
+    return ""
 
 
 def write_figures(config: Config, found: dict[tuple[str, ...], list[Figure]]) -> None:
     """Write the CSV in the order of the benchmark file."""
     figures = [figure for run in config.runs for figure in found.get(run.key, ())]
     write_atomically(config.results, figures_text(figures, config.printed_names).encode())
+
+
+def _own_folder(key: str, config: Config) -> Path | None:
+    folder = config.path.parent / key
+    return folder if (folder / WEIGHTS_NAME).is_file() else None
 
 
 def _printed(run: Run, metric: str) -> dict[str, float]:

@@ -18,8 +18,9 @@ DATA_VARIABLE = "FUSIONZOO_TEST_DATA"
 _CONFIG = Path("checkpoints") / "benchmark.yaml"
 
 _EPILOG = """\
-results.csv is written beside the benchmark file. Tables between markers are made of it, in the
-README.md above the folder of the benchmark file, in the one beside it, and in the cards below it.
+results.csv is written beside the benchmark file. Tables between markers are made of it and of the
+table of weights, in the README.md above the folder of the benchmark file, in the one beside it, and
+in the cards below it; so is the YAML header of each card.
 
 Exit status: 0 done, or nothing stale; 1 something failed, or is stale; 2 wrong usage.
 """
@@ -30,18 +31,20 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     args = _parser().parse_args(arguments)
     if not args.config.is_file():
         raise UsageError(f"--config {args.config}: no such file; run this in a checkout")
-    from fusionzoo.results import read_config, stale_documents, write_documents
+    from fusionzoo.results import read_config, stale_documents, write_card, write_documents
 
     config = read_config(args.config)
+    if args.new_card is not None:
+        write_card(config, args.new_card)
     if args.check:
         from fusionzoo.benchmark.run import stale_figures
 
-        tables = "tables are stale; run fusionzoo benchmark --tables-only"
+        tables = "tables or header are stale; run fusionzoo benchmark --tables-only"
         stale = [*stale_figures(config), *(f"{path}: {tables}" for path in stale_documents(config))]
         for line in stale:
             print(line)
         return FAILED if stale else 0
-    if not args.tables_only:
+    if not args.tables_only and args.new_card is None:
         _run(args, config)
         print(f"wrote {config.results}")
     for path in write_documents(config):
@@ -79,6 +82,7 @@ def _run(args: argparse.Namespace, config: Config) -> None:
             args.data,
             only=args.only,
             sets=args.sets,
+            stale=args.stale,
             device=str(device),
             progress=progress,
         )
@@ -110,15 +114,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sets", nargs="+", metavar="SET", help="run only on these test sets")
     parser.add_argument(
+        "--stale", action="store_true", help="of these, run only what --check finds stale"
+    )
+    parser.add_argument(
         "--device", default="cpu", help="default: cpu, which repeats to the last digit"
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--tables-only", action="store_true", help="run nothing; make the tables of results.csv"
+        "--tables-only", action="store_true", help="run nothing; make tables and headers anew"
     )
     what.add_argument(
         "--check",
         action="store_true",
         help="write nothing; tell which figures and tables are stale",
+    )
+    what.add_argument(
+        "--new-card",
+        metavar="WEIGHTS",
+        help="run nothing; write the first text of a card, and make tables and headers anew",
     )
     return parser

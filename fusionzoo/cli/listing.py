@@ -6,10 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fusionzoo import weights, zoo
 from fusionzoo.models import MODELS
+
+_BYTES = (" B", " kB", " MB", " GB")
 
 
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
@@ -31,6 +34,11 @@ def model_rows(filter: str = "*", pretrained: bool = False) -> list[dict[str, An
     Args:
         filter: names with wildcards.
         pretrained: leave out models without weights.
+
+    Returns:
+        Of each: ``weights`` (``local``, ``cached``, ``hub``, ``missing`` or ``none``), the
+        ``path`` where they are, their address on the ``hub``, their size in ``bytes``, and what
+        else the tables say. No server is asked.
     """
     table = weights.weights_table()
     names = set(zoo.list_models(filter, pretrained=True))
@@ -49,21 +57,36 @@ def _row(name: str, cfg: weights.WeightsCfg | None) -> dict[str, Any]:
         "paper": model.paper,
         "modalities": list(model.modalities_of(name)),
         "weights": "none",
+        "path": None,
+        "hub": None,
         "parameters": None,
         "bytes": None,
         "weights_licence": None,
         "training_data": None,
     }
     if cfg is not None:
-        local = any((folder / cfg.file).is_file() for folder in weights.checkpoint_folders())
+        state, path = _whereabouts(cfg)
         row |= {
-            "weights": "local" if local else "hub" if cfg.hub_repo else "missing",
+            "weights": state,
+            "path": path and str(path),
+            "hub": cfg.hub_repo and str(weights.HubAddress(cfg.hub_repo, cfg.hub_revision)),
             "parameters": cfg.parameters,
             "bytes": cfg.size,
             "weights_licence": cfg.weights_licence,
             "training_data": cfg.training_data,
         }
     return row
+
+
+def _whereabouts(cfg: weights.WeightsCfg) -> tuple[str, Path | None]:
+    """Where weights are; the hub's client is imported only for those that are not local."""
+    path = weights.local_file(cfg)
+    if path is not None:
+        return "local", path
+    path = weights.cached_file(cfg)
+    if path is not None:
+        return "cached", path
+    return ("hub" if cfg.hub_repo else "missing"), None
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -79,13 +102,18 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             row["name"],
             row["weights"],
             _count(row["parameters"], 1000, ("", " k", " M", " G")),
-            _count(row["bytes"], 1000, (" B", " kB", " MB", " GB")),
+            _count(row["bytes"], 1000, _BYTES),
             row["weights_licence"] or "-",
             str(row["year"]),
             f"{row['title']}\n{row['paper']}",
         )
     # A pipe has no width: nothing may be broken there for want of space.
-    Console(width=None if sys.stdout.isatty() else 240, highlight=False).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+    console.print(table)
+    distant = [row["bytes"] for row in rows if row["weights"] == "hub"]
+    if distant:
+        size = _count(sum(distant), 1000, _BYTES)
+        console.print(f"\n{len(distant)} to be downloaded on first use, {size}")
 
 
 def _count(value: float | None, step: int, units: Sequence[str]) -> str:
@@ -101,7 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fusionzoo list",
         description="Show models with their parameters, weights and licence.",
-        epilog="weights: local, on this machine; hub, to be fetched; missing; or none.",
+        epilog="weights: local, with the package or in FUSIONZOO_HOME; cached, from the Hugging "
+        "Face hub; hub, to be downloaded on first use; missing; or none.",
     )
     parser.add_argument("filter", nargs="?", default="*", help="names, with wildcards: 'co*'")
     parser.add_argument("--pretrained", action="store_true", help="only those with weights")

@@ -20,7 +20,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
-        help="name, folder written by save_pretrained, or .ckpt (default: %(default)s)",
+        help="name, folder written by save_pretrained, .ckpt, or hf://owner/repo[@revision] "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--set",

@@ -1,17 +1,20 @@
-"""Documents with generated tables between markers."""
+"""Documents with generated tables between markers, and cards with a generated header."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fusionzoo.results.config import Config
-from fusionzoo.results.figures import read_figures
+from fusionzoo.results.figures import Figure, read_figures
+from fusionzoo.results.header import with_header
 from fusionzoo.results.tables import table_text
+from fusionzoo.weights import CARD_NAME, weights_table
 from fusionzoo.weights.writing import write_atomically
 
-_START = re.compile(r"^<!-- table: (?P<name>[^ ]+)(?: (?P<key>[^ ]+))? -->$", re.MULTILINE)
+START = re.compile(r"^<!-- table: (?P<name>[^ ]+)(?: (?P<key>[^ ]+))? -->$", re.MULTILINE)
 END = "<!-- end table -->"
 
 
@@ -27,40 +30,52 @@ def documents_of(config: Config) -> list[Path]:
 
 
 def refreshed(config: Config) -> dict[Path, str]:
-    """The text of each document with its tables made anew from the CSV.
+    """The text of each document with its tables, and each card's header, made anew.
 
     Raises:
         ValueError: a marker without end, or of a table that does not exist.
+        FileNotFoundError: a card asks for facts, and there is no ``config.json`` beside it.
     """
     figures = read_figures(config.results)
+    cards = {config.path.resolve().parent / key / CARD_NAME: key for key in weights_table()}
     texts = {}
     for path in documents_of(config):
-        text, place, parts = path.read_text(encoding="utf-8"), 0, []
-        cards = Path(os.path.relpath(config.path.parent, path.parent)).as_posix()
-        for start in _START.finditer(text):
-            end = text.find(END, start.end())
-            following = _START.search(text, start.end())
-            if end < 0 or (following and following.start() < end):
-                raise ValueError(f"{path}: {start.group()} has no {END}; add it below the table")
+        text = _with_tables(path, config, figures)
+        if path in cards:
             try:
-                table = table_text(config, figures, start["name"], start["key"], cards=cards)
+                text = with_header(text, config, figures, cards[path])
             except ValueError as error:
-                raise ValueError(f"{path}: {start.group()}: {error}") from None
-            parts += [text[place : start.end()], "\n\n", table, "\n"]
-            place = end
-        texts[path] = "".join([*parts, text[place:]])
+                raise ValueError(f"{path}: {error}") from None
+        texts[path] = text
     return texts
 
 
+def _with_tables(path: Path, config: Config, figures: Sequence[Figure]) -> str:
+    text, place, parts = path.read_text(encoding="utf-8"), 0, []
+    cards = Path(os.path.relpath(config.path.resolve().parent, path.parent)).as_posix()
+    for start in START.finditer(text):
+        end = text.find(END, start.end())
+        following = START.search(text, start.end())
+        if end < 0 or (following and following.start() < end):
+            raise ValueError(f"{path}: {start.group()} has no {END}; add it below the table")
+        try:
+            table = table_text(config, figures, start["name"], start["key"], cards=cards)
+        except ValueError as error:
+            raise ValueError(f"{path}: {start.group()}: {error}") from None
+        parts += [text[place : start.end()], "\n\n", table, "\n"]
+        place = end
+    return "".join([*parts, text[place:]])
+
+
 def stale_documents(config: Config) -> list[Path]:
-    """The documents whose tables are not what the CSV gives."""
+    """The documents whose tables or headers are not what the CSV and the weights give."""
     return [
         path for path, text in refreshed(config).items() if text != path.read_text(encoding="utf-8")
     ]
 
 
 def write_documents(config: Config) -> list[Path]:
-    """Bring every document's tables in line with the CSV; returns those that changed."""
+    """Bring tables and headers in line with CSV and weights; returns the documents that changed."""
     changed = []
     for path, text in refreshed(config).items():
         if text != path.read_text(encoding="utf-8"):

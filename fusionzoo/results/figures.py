@@ -28,7 +28,7 @@ class Figure:
         model, table, options, set, protocol, stretch: the run's, as text; see
             :class:`fusionzoo.results.Run`.
         pairs: how many were measured.
-        weights: the first digits of the weight file's SHA-256.
+        weights: :func:`fusionzoo.weights.fingerprint` of the weights and options that were run.
         metric: its name.
         ours: the mean over the pairs, None where it is not a number.
         std: standard deviation between pairs.

@@ -1,4 +1,4 @@
-"""Markdown tables, made of figures and of the tables of models and weights."""
+"""Markdown tables by name, and those of figures."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 from fusionzoo.evaluation.measuring import places
 from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
 from fusionzoo.evaluation.reports import arrow
-from fusionzoo.metrics import get_protocol
-from fusionzoo.models import MODELS
 from fusionzoo.results.config import MAIN, Config
+from fusionzoo.results.facts import facts_table
 from fusionzoo.results.figures import Figure
-from fusionzoo.weights import WeightsCfg, weights_table
+from fusionzoo.results.markdown import raised, row, text_of
+from fusionzoo.results.overviews import direction, models_table, title, weights_index
 
 NOT_YET = "*Not measured yet.*"
+_OVERVIEWS = {"models": models_table, "weights": weights_index}
 _MARKS = {1: "**{}**", 2: "*{}*"}
-_UNITS = ("", "k", "M", "G")
 
 _Key = TypeVar("_Key")
 
@@ -35,15 +35,18 @@ def table_text(
     Args:
         config: what is run.
         figures: what was measured.
-        name: ``models``, ``results`` or the ``table`` of some runs.
+        name: ``models``, ``weights``, ``facts``, ``results`` or the ``table`` of some runs.
         key: of one model's weights.
         cards: way from the document to the folder of the checkpoints.
 
     Raises:
         ValueError: there is no such table.
+        FileNotFoundError: the facts are asked for, and the weights' folder has no config.
     """
-    if name == "models" and key is None:
-        return models_table(config, figures, cards)
+    if name in _OVERVIEWS and key is None:
+        return _OVERVIEWS[name](config, figures, cards)
+    if name == "facts" and key is not None:
+        return facts_table(config, key)
     tables = sorted({run.table for run in config.runs})
     if key is not None and key not in {run.model for run in config.runs}:
         raise ValueError(f"{config.path} runs no model {key!r}")
@@ -51,30 +54,8 @@ def table_text(
         return results_table(config, figures, key)
     if name in tables and key is not None:
         return comparison_table(config, figures, name, key)
-    known = ["models", MAIN, *(f"{table} MODEL" for table in tables)]
+    known = [*_OVERVIEWS, "facts WEIGHTS", MAIN, *(f"{table} MODEL" for table in tables)]
     raise ValueError(f"there is no such table; there are {', '.join(known)}")
-
-
-def models_table(config: Config, figures: Sequence[Figure], cards: str) -> str:
-    """Every model: paper, parameters, size and licence of its weights, and a few figures."""
-    published = weights_table()
-    trained = {key.partition(".")[0] for key in published}
-    keys = sorted([*published, *(name for name in MODELS if name not in trained)])
-    metrics = config.summary
-    better = {m: _direction("cddfuse", m) for m in metrics}
-    lines = _row("model", "paper", "parameters", "weights", "licence", "measured on",
-                 *(m + arrow(better[m]) for m in metrics))  # fmt: skip
-    lines += _row(*["---"] * 2, *["---:"] * 2, *["---"] * 2, *["---:"] * len(metrics))
-    for key in keys:
-        facts = _model_cells(key, published.get(key), cards)
-        own = [f for f in figures if f.model == key and f.table == MAIN]
-        # The first test set speaks for the model.
-        own = [figure for figure in own if figure.key == own[0].key]
-        values = {figure.metric: figure.ours for figure in own}
-        place = f"{_title(config, own[0].set)}, `{own[0].protocol}`" if own else NOTHING
-        cells = [shown(values.get(m), decimals([values.get(m) or 0.0])) for m in metrics]
-        lines += _row(*facts, place, *cells)
-    return _text(lines)
 
 
 def results_table(config: Config, figures: Sequence[Figure], key: str | None = None) -> str:
@@ -85,17 +66,17 @@ def results_table(config: Config, figures: Sequence[Figure], key: str | None = N
         metrics = list(dict.fromkeys(figure.metric for figure in group))
         pairs = {figure.pairs for figure in group}
         lines = [_caption(config, set_name, protocol, stretch, pairs), ""]
-        lines += _row("", *(m + arrow(_direction(protocol, m)) for m in metrics))
-        lines += _row("---", *["---:"] * len(metrics))
+        lines += row("", *(m + arrow(direction(protocol, m)) for m in metrics))
+        lines += row("---", *["---:"] * len(metrics))
         for run_key, run_figures in _grouped(group, lambda figure: figure.key):
             lines += _run_lines(config, run_key, run_figures, metrics, notes)
         blocks.append(lines)
     if not blocks:
-        return _text([NOT_YET])
-    footnotes = [f"{_raised(number)} {note}" for number, note in enumerate(notes, start=1)]
+        return text_of([NOT_YET])
+    footnotes = [f"{raised(number)} {note}" for number, note in enumerate(notes, start=1)]
     # Two spaces at its end keep a note on a line of its own.
     footnotes = ["  \n".join(footnotes)] if footnotes else []
-    return "\n".join([*map(_text, blocks), *map(_text, [[note] for note in footnotes])])
+    return "\n".join([*map(text_of, blocks), *map(text_of, [[note] for note in footnotes])])
 
 
 def comparison_table(config: Config, figures: Sequence[Figure], name: str, key: str) -> str:
@@ -108,18 +89,18 @@ def comparison_table(config: Config, figures: Sequence[Figure], name: str, key: 
         options = {figure.options: _options(figure.options) for figure in group}
         headings = list(dict.fromkeys(head for found in options.values() for head in found))
         lines = [_caption(config, set_name, protocol, stretch, pairs), ""]
-        lines += _row(*(head.replace("_", " ") for head in headings),
-                      *(m + arrow(_direction(protocol, m)) for m in metrics))  # fmt: skip
-        lines += _row(*["---"] * len(headings), *["---:"] * len(metrics))
+        lines += row(*(head.replace("_", " ") for head in headings),
+                      *(m + arrow(direction(protocol, m)) for m in metrics))  # fmt: skip
+        lines += row(*["---"] * len(headings), *["---:"] * len(metrics))
         values = {(figure.options, figure.metric): figure.ours for figure in group}
-        columns = [_column(values, list(options), m, _direction(protocol, m)) for m in metrics]
+        columns = [_column(values, list(options), m, direction(protocol, m)) for m in metrics]
         for number, found in enumerate(options.values()):
             cells = [column[number] for column in columns]
-            lines += _row(*(found.get(head, NOTHING) for head in headings), *cells)
+            lines += row(*(found.get(head, NOTHING) for head in headings), *cells)
         blocks.append(lines)
     if not blocks:
-        return _text([NOT_YET])
-    return "\n".join([*map(_text, blocks), _text(["Best in bold, second best in italics."])])
+        return text_of([NOT_YET])
+    return "\n".join([*map(text_of, blocks), text_of(["Best in bold, second best in italics."])])
 
 
 def _run_lines(
@@ -135,15 +116,15 @@ def _run_lines(
     label = f"**{key[0]}**" + (f" ({key[2]})" if key[2] else "")
     ours = {m: by_metric[m].ours for m in metrics if m in by_metric}
     digits = {m: decimals([ours.get(m) or 0.0]) for m in metrics}
-    lines = _row(label, *(shown(ours.get(m), digits[m]) for m in metrics))
+    lines = row(label, *(shown(ours.get(m), digits[m]) for m in metrics))
     for printed in run.printed if run else ():
         values = {m: by_metric[m].printed.get(printed.name) for m in by_metric}
         deltas = {m: by_metric[m].delta(printed.name) for m in by_metric}
         if printed.source not in notes:
             notes.append(printed.source)
-        mark = _raised(notes.index(printed.source) + 1)
-        lines += _row(f"{printed.name} {mark}", *(shown(values.get(m), digits[m]) for m in metrics))
-        lines += _row(
+        mark = raised(notes.index(printed.source) + 1)
+        lines += row(f"{printed.name} {mark}", *(shown(values.get(m), digits[m]) for m in metrics))
+        lines += row(
             f"delta to {printed.name}",
             *(shown(deltas.get(m), digits[m], sign=True) for m in metrics),
         )
@@ -166,37 +147,10 @@ def _column(
     return [_MARKS[best[n]].format(cell) if n in best else cell for n, cell in enumerate(cells)]
 
 
-def _model_cells(key: str, cfg: WeightsCfg | None, cards: str) -> list[str]:
-    model = MODELS[key.partition(".")[0]]
-    paper = f"[{model.title.replace('|', '-')}]({model.paper}), {model.year}"
-    if cfg is None:
-        return [f"`{key}`", paper, NOTHING, "none yet", NOTHING]
-    name = f"[`{key}`]({cards}/{key}/README.md)"
-    size = _count(cfg.size, "B")
-    return [name, paper, _count(cfg.parameters), size, cfg.weights_licence]
-
-
-def _count(value: float, of: str = "") -> str:
-    """A number of things, or of bytes, in three digits: ``262 k``, ``1.05 MB``."""
-    power = 0
-    while value >= 999.5 and power < len(_UNITS) - 1:
-        value, power = value / 1000, power + 1
-    return f"{value:.3g} {_UNITS[power]}{of}".strip()
-
-
 def _caption(config: Config, name: str, protocol: str, stretch: str, pairs: Iterable[int]) -> str:
     counts = " or ".join(str(count) for count in sorted(set(pairs)))
-    text = f"{_title(config, name)}, {counts} pairs, protocol `{protocol}`"
+    text = f"{title(config, name)}, {counts} pairs, protocol `{protocol}`"
     return f"{text}, results stretched to 0…255:" if stretch == "yes" else f"{text}:"
-
-
-def _title(config: Config, name: str) -> str:
-    return config.sets[name].title if name in config.sets else name
-
-
-def _direction(protocol: str, metric: str) -> bool | None:
-    found = get_protocol(protocol).metrics.get(metric)
-    return found.higher_is_better if found else None
 
 
 def _place(figure: Figure) -> tuple[str, str, str]:
@@ -215,15 +169,3 @@ def _grouped(
 
 def _options(text: str) -> dict[str, str]:
     return dict(part.split("=", 1) for part in text.split(" ") if part)
-
-
-def _raised(number: int) -> str:
-    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def _row(*cells: str) -> list[str]:
-    return ["| " + " | ".join(cells) + " |"]
-
-
-def _text(lines: Iterable[str]) -> str:
-    return "\n".join(lines) + "\n"

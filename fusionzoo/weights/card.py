@@ -15,6 +15,7 @@ def basic_card(
     licence: str = "unknown",
     origin: str | None = None,
     tags: Iterable[str] = (),
+    source: str = "path/to/this/folder",
 ) -> str:
     """Return a model card in the Hugging Face hub's format for a model folder.
 
@@ -25,6 +26,7 @@ def basic_card(
         licence: terms for the weights, as an identifier that the hub knows.
         origin: where the weights come from, one or more sentences.
         tags: tags besides ``image-fusion`` and the model's name.
+        source: what the card's example gives to ``fusionzoo.load``.
     """
     name = config["model"]
     header = {
@@ -48,7 +50,7 @@ def basic_card(
         "```python",
         "import fusionzoo",
         "",
-        'model = fusionzoo.load("path/to/this/folder")',
+        f'model = fusionzoo.load("{source}")',
         'fused = model.fuse("ir.png", "vi.png")',
         "```",
         "",

@@ -43,6 +43,22 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         raise ValueError(f"{path} {_why_unreadable(path)} ({error})") from None
 
 
+def check_safetensors(path: str | Path) -> None:
+    """Refuse what :func:`read_safetensors` would, by the file's header and size alone.
+
+    Raises:
+        FileNotFoundError, ValueError: as there.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = existing_file(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"{path} {_why_unreadable(path)} ({error})") from None
+
+
 def read_config(folder: str | Path) -> dict[str, Any]:
     """Read and check the ``config.json`` of a folder written by ``save_pretrained``.
 
@@ -58,7 +74,7 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); write the folder again") from None
     return _checked_config(config, path)
 
@@ -185,7 +201,7 @@ def _why_unreadable(path: Path) -> str:
 
 def _checked_config(config: Any, source: object) -> dict[str, Any]:
     expected = isinstance(config, dict) and {"format", "model", "options"} <= config.keys()
-    if not expected or not isinstance(config["options"], dict):
+    if not (expected and isinstance(config["options"], dict) and isinstance(config["model"], str)):
         raise ValueError(
             f"{source} does not describe a fusionzoo model (it needs 'format', 'model' and "
             "'options'); write it again with save_pretrained"

@@ -9,12 +9,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
+from fusionzoo._version import __version__
 from fusionzoo.weights._layout import WEIGHTS_NAME
-from fusionzoo.weights.reading import LFS_PROBLEM, existing_file, is_lfs_pointer, read_safetensors
+from fusionzoo.weights.reading import (
+    LFS_PROBLEM,
+    existing_file,
+    is_lfs_pointer,
+    read_config,
+    read_safetensors,
+)
 from fusionzoo.weights.writing import write_atomically
 
-MEASURED = ("file", "sha256", "size", "parameters")  # fields that nobody types by hand
+# Fields that nobody types by hand.
+MEASURED = ("file", "sha256", "size", "parameters", "config_sha256")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
@@ -37,8 +46,10 @@ class WeightsCfg:
         weights_licence: terms for the weights (SPDX identifier where there is one).
         code_licence: terms for the code that goes with them.
         commit: commit of this package that trained them, where that is known.
-        hub_repo: ``owner/name`` on the Hugging Face hub, if they are there.
-        hub_revision: the pinned commit of that repository.
+        hub_repo: ``owner/name`` on the Hugging Face hub, where :func:`fusionzoo.load` asks for
+            what is not on the machine; None for what is never there.
+        hub_revision: the tag or commit of that repository. The hashes decide, not the tag.
+        config_sha256: of the model and options in ``config.json``; see :func:`config_digest`.
     """
 
     file: str
@@ -52,6 +63,7 @@ class WeightsCfg:
     commit: str | None = None
     hub_repo: str | None = None
     hub_revision: str | None = None
+    config_sha256: str | None = None
 
 
 def weights_table(path: str | Path | None = None) -> Mapping[str, WeightsCfg]:
@@ -101,18 +113,50 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def verify(path: str | Path, cfg: WeightsCfg) -> None:
+def local_file(cfg: WeightsCfg) -> Path | None:
+    """Return where a published file lies among the :func:`checkpoint_folders`, if it does."""
+    places = (folder / cfg.file for folder in checkpoint_folders())
+    return next((file for file in places if file.is_file()), None)
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of what a config says of the model: its name and options.
+
+    The version that wrote it and the file's line ends do not count.
+    """
+    facts = {"model": config["model"], "options": config["options"]}
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verify_config(
+    config: Mapping[str, Any], cfg: WeightsCfg, path: str | Path, *, remedy: str | None = None
+) -> None:
+    """Refuse a config that is not the published one: other options give other results.
+
+    Raises:
+        ValueError: the model or an option differs; ``path`` and ``remedy`` are in the message.
+    """
+    if cfg.config_sha256 is not None and config_digest(config) != cfg.config_sha256:
+        raise ValueError(
+            f"{path} has other options than the published ones; {remedy or _remedy(Path(path))}"
+        )
+
+
+def verify(path: str | Path, cfg: WeightsCfg, *, remedy: str | None = None) -> None:
     """Refuse a file that is not the published one.
+
+    Args:
+        path: the weights.
+        cfg: what they should be.
+        remedy: what to do about another file; by default what helps with an installed one.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: its size or hash is not that of the table; both are named, with the remedy.
     """
     path = existing_file(path)
-    remedy = (
-        "delete it and install the package again; or, if you mean to use these weights, "
-        f"load their folder by its path: {path.parent}"
-    )
+    remedy = remedy or _remedy(path)
     if is_lfs_pointer(path):
         raise ValueError(f"{path} {LFS_PROBLEM}")
     size = path.stat().st_size
@@ -130,6 +174,13 @@ def verify(path: str | Path, cfg: WeightsCfg) -> None:
         )
 
 
+def _remedy(path: Path) -> str:
+    return (
+        "delete it and install the package again; or, if you mean to use these weights, "
+        f"load their folder by its path: {path.parent}"
+    )
+
+
 def update_weights_table(
     key: str,
     folder: str | Path | None = None,
@@ -144,12 +195,14 @@ def update_weights_table(
         folder: what ``save_pretrained`` wrote; by default ``checkpoints/<key>`` of the checkout.
         table: another table than the packaged ``weights.json``.
         facts: the entry's other fields; those left out are kept from the entry as it is now.
+            Without ``hub_repo`` that is ``fusionzoo/<key>``, and changed weights get this
+            version's tag as their ``hub_revision``.
 
     Returns:
         The new entry, which has been written to the table.
 
     Raises:
-        FileNotFoundError: no weights in the folder.
+        FileNotFoundError: no weights, or no config, in the folder.
         ValueError: a fact is no field of ``WeightsCfg``, is measured, or is needed and missing.
     """
     free = [f.name for f in fields(WeightsCfg) if f.name not in MEASURED]
@@ -165,10 +218,17 @@ def update_weights_table(
 
     path = _TABLE if table is None else Path(table)
     entries = {k: asdict(v) for k, v in weights_table(path).items()} if path.exists() else {}
-    entry = {**entries.get(key, {}), **facts}
+    entry = entries.get(key, {})
+    sha256 = sha256_of(file)
+    if entry.get("hub_repo") is None:
+        entry["hub_repo"] = f"fusionzoo/{key}"
+    if entry.get("hub_revision") is None or entry.get("sha256") != sha256:
+        entry["hub_revision"] = f"v{__version__}"
+    entry.update(facts)
     entry.update(
         file=f"{key}/{WEIGHTS_NAME}",
-        sha256=sha256_of(file),
+        sha256=sha256,
+        config_sha256=config_digest(read_config(folder)),
         size=file.stat().st_size,
         parameters=sum(
             tensor.numel()

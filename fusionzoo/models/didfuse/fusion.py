@@ -26,9 +26,11 @@ class FusionLayer(nn.Module):
             weights can leave [0, 1] where the pooled values cancel; ``absolute`` pools magnitudes,
             the stable reading.
         gamma: the infrared weight of ``average``; the visible one is ``1 - gamma`` (eq. 13: 0.5).
-        gain: factor on the fused features, 1 in the paper. All weights but those of ``sum`` add up
-            to one, so that two sources which disagree fuse to less contrast than either has;
-            ``sum`` is ``average`` with a gain of 2.
+        gain: factor on the fused features' deviation from their mean over the image, 1 in the
+            paper. All weights but those of ``sum`` add up to one, so that two sources which
+            disagree fuse to less contrast than either has. Means stay: features around 0 stand
+            for middle grey, so that larger ones would make dark scenes darker still (``sum``,
+            ``average`` times 2, does).
         guided_size: side of the guided filter's window in pixels (eq. 11 leaves it open).
         guided_eps: regularisation of that filter for guidance in [0, 1] (left open likewise).
     """
@@ -69,8 +71,14 @@ class FusionLayer(nn.Module):
         Base and detail may be handed over side by side (``groups=2``): what pools over channels
         (``l1``) keeps to its own group.
         """
+        fused = self._merge(ir, vi, groups)
+        if self.gain == 1.0:
+            return fused
+        return torch.lerp(fused.mean((2, 3), keepdim=True), fused, self.gain)
+
+    def _merge(self, ir: Tensor, vi: Tensor, groups: int) -> Tensor:
         if self.rule == "sum" and self.channel_attention == "none":
-            return ir + vi if self.gain == 1.0 else self.gain * (ir + vi)
+            return ir + vi
         # Every rule is a scaled weighted mean, and so is the mean of two of them (eq. 17): one
         # pass over the features does for all.
         scale, spatial, channel = 1.0, self.gamma, None
@@ -85,7 +93,7 @@ class FusionLayer(nn.Module):
             channel = self._channel_weight(ir, vi) / (scale + 1)
             scale = (scale + 1) / 2
         fused = torch.lerp(vi, ir, _spread(spatial, channel, ir, groups))
-        return fused if scale * self.gain == 1.0 else fused.mul_(scale * self.gain)
+        return fused if scale == 1.0 else fused.mul_(scale)
 
     def _saliency_weight(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Infrared weight in [0, 1], one map a channel (eqs 9–11)."""

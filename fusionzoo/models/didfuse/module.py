@@ -36,7 +36,7 @@ class DIDFuse(FusionModule):
             did best on training pairs held back; the card compares them.
         channel_attention: ``none``, ``absolute`` or ``signed`` (eqs 14–17).
         gamma: infrared weight of ``average`` (eq. 13).
-        gain: factor on the fused features; 1 is the paper's.
+        gain: contrast of the fused features about their means; 1 is the paper's.
         variant: ablation of section IV-D: ``full``, ``detail_only``, ``base_only``,
             ``no_decomposition`` or ``plain``.
         skips: conv1 and conv2 features reach the decoder (ablation 5 turns this off).
@@ -56,10 +56,10 @@ class DIDFuse(FusionModule):
 
     def __init__(
         self,
-        rule: str = "l1",
+        rule: str = "average",
         channel_attention: str = "absolute",
         gamma: float = 0.5,
-        gain: float = 1.5,
+        gain: float = 1.6,
         variant: str = "full",
         skips: bool = True,
         channels: int = 64,

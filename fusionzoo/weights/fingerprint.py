@@ -1,0 +1,43 @@
+"""Which weights, with which options, something was made with: one hash over both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from fusionzoo.weights._layout import WEIGHTS_NAME
+from fusionzoo.weights.reading import read_config
+from fusionzoo.weights.table import checkpoint_folders, sha256_of
+
+_DIGITS = 16
+
+
+def fingerprint(folder: str | Path, **options: Any) -> str:
+    """The first digits of a SHA-256 over a model folder's weights and options.
+
+    The package's version in ``config.json`` and the order of the options make no difference.
+
+    Args:
+        folder: what ``save_pretrained`` wrote.
+        options: what is given in place of the stored options.
+
+    Raises:
+        FileNotFoundError: the folder lacks a file.
+        ValueError: its ``config.json`` is damaged.
+    """
+    config = read_config(folder)
+    content = {
+        "weights": sha256_of(Path(folder) / WEIGHTS_NAME),
+        "model": config["model"],
+        "options": {**config["options"], **options},
+    }
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def packaged_folder(key: str) -> Path | None:
+    """The folder of published weights among :func:`checkpoint_folders`; None if it is in none."""
+    folders = (folder / key for folder in checkpoint_folders())
+    return next((folder for folder in folders if (folder / WEIGHTS_NAME).is_file()), None)

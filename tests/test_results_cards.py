@@ -1,0 +1,324 @@
+"""Cards: header and facts are generated, whatever the table of weights holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from evaluate_helpers import small_model
+from results_helpers import FIGURES, WEIGHTS, config_file, publish
+
+from fusionzoo import weights
+from fusionzoo.cli import main
+from fusionzoo.models import MODELS
+from fusionzoo.results import (
+    card_template,
+    figures_text,
+    read_config,
+    read_figures,
+    refreshed,
+    stale_documents,
+    write_card,
+    write_documents,
+)
+from fusionzoo.results.header import header_of, task_of, with_header
+from fusionzoo.results.overviews import weights_index
+
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+PUBLISHED = weights.weights_table()
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    publish(monkeypatch)
+    config = read_config(config_file(tmp_path))
+    config.results.write_text(figures_text(FIGURES, config.printed_names), encoding="utf-8")
+    small_model().save_pretrained(config.path.parent / "didfuse", card="# Card\n")
+    return config
+
+
+def card_of(config) -> Path:
+    return config.path.parent / "didfuse" / "README.md"
+
+
+# The cards of this repository ---------------------------------------------------------------------
+
+
+def committed(key: str) -> str:
+    return (CHECKPOINTS / key / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_committed_cards_have_their_tables(key):
+    for table in ("facts", "results"):
+        assert f"<!-- table: {table} {key} -->" in committed(key)
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_committed_cards_say_a_fact_once(key):
+    text = re.sub(r"<!-- table: .*?<!-- end table -->", "", committed(key), flags=re.DOTALL)
+    by_hand = text.partition("\n---\n")[2]
+    cfg = PUBLISHED[key]
+    facts = [cfg.sha256, cfg.commit, cfg.training_data, f"{cfg.parameters:,}", str(cfg.size)]
+    assert [fact for fact in facts if fact and fact in by_hand] == []
+    assert re.findall(r"^\| (?:licence|origin|commit|sha256|parameters) .*$", by_hand, re.M) == []
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_committed_cards_have_a_picture_and_its_terms(key):
+    (name, caption), *_ = re.findall(
+        r"^!\[[^\]]+\]\((\S+\.png)\)\n\n\*(.+?)\*$", committed(key), re.M | re.DOTALL
+    )
+    assert (CHECKPOINTS / key / name).is_file()
+    assert re.search(r"\b(terms|licence)\b", caption)
+    for other in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", committed(key)):
+        assert (CHECKPOINTS / key / other).is_file()
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_the_hub_reads_committed_cards(key):
+    hub = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
+    data = hub.ModelCard.load(CHECKPOINTS / key / "README.md").data
+    assert isinstance(data, hub.ModelCardData)
+    assert data.model_name == key
+    assert data.library_name == "fusionzoo"
+    assert data.pipeline_tag == "image-to-image"
+    assert {"image-fusion", key.partition(".")[0]} <= set(data.tags)
+    assert data.license == ("mit" if PUBLISHED[key].weights_licence == "MIT" else "other")
+    figures = [
+        figure
+        for figure in read_figures(CHECKPOINTS / "results.csv")
+        if (figure.model, figure.table) == (key, "results")
+    ]
+    assert sorted(
+        (result.dataset_type, result.metric_name, result.metric_config, result.metric_value)
+        for result in data.eval_results
+    ) == sorted((f.set, f"{f.metric} ({f.protocol})", f.protocol, f.ours) for f in figures)
+    assert all(result.dataset_name.endswith(" pairs") for result in data.eval_results)
+
+
+def test_the_committed_index_has_all_weights():
+    text = (CHECKPOINTS / "README.md").read_text(encoding="utf-8")
+    assert "<!-- table: weights -->" in text
+    for key in PUBLISHED:
+        assert f"| [`{key}`]({key}/README.md) |" in text
+
+
+# The header ---------------------------------------------------------------------------------------
+
+
+def test_a_header_has_licence_tags_and_results(config):
+    header = header_of(config, FIGURES, "didfuse")
+    assert header.pop("model-index") == [
+        {
+            "name": "didfuse",
+            "results": [
+                {
+                    "task": {"type": "image-to-image", "name": "Infrared-visible image fusion"},
+                    "dataset": {"type": "near", "name": "Near, 25 pairs"},
+                    "metrics": [
+                        {"type": name.lower(), "name": f"{name} (cddfuse)", "value": value,
+                         "config": "cddfuse"}
+                        for name, value in (("EN", 7.0), ("SD", 42.125), ("MSE", 2000.0))
+                    ],
+                }
+            ],
+        }
+    ]  # fmt: skip
+    assert header == {
+        "license": "cc0-1.0",
+        "library_name": "fusionzoo",
+        "pipeline_tag": "image-to-image",
+        "tags": ["image-fusion", "infrared-visible", "infrared", "visible", "didfuse"],
+        "metrics": ["en", "sd", "mse"],
+    }
+
+
+def test_only_numbers_of_usual_runs_are_in_a_header(config):
+    unknown = [replace(figure, ours=None) for figure in FIGURES[:3]]
+    assert "model-index" not in header_of(config, [*unknown, *FIGURES[3:]], "didfuse")
+    stretched = [replace(figure, stretch="yes") for figure in FIGURES[:1]]
+    (result,) = header_of(config, stretched, "didfuse")["model-index"][0]["results"]
+    assert result["metrics"][0]["config"] == "cddfuse, stretched"
+
+
+def test_several_licences_are_another_one(config, monkeypatch):
+    mixed = replace(WEIGHTS["didfuse"], weights_licence="MIT; VGG-19 part CC BY 4.0")
+    publish(monkeypatch, {"didfuse": mixed})
+    header = header_of(config, [], "didfuse")
+    assert header["license"] == "other"
+    assert header["license_name"] == "mit-vgg-19-part-cc-by-4.0"
+
+
+def test_what_weights_are_for():
+    assert task_of("coconet") == task_of("ifesnet.hc") == "infrared-visible"
+    assert task_of("coconet.medical") == "medical"
+
+
+@pytest.mark.parametrize("old", ["", "---\nlicense: wrong\n---\n\n", "---\na: 1\n---\n"])
+def test_a_header_is_put_in_place(config, old):
+    body = "# Card\n\nA rule:\n\n---\n\nThe end.\n"
+    text = with_header(old + body, config, FIGURES, "didfuse")
+    assert text.endswith("---\n\n" + body)
+    assert yaml.safe_load(text.split("---\n")[1]) == header_of(config, FIGURES, "didfuse")
+    assert with_header(text, config, FIGURES, "didfuse") == text
+
+
+def test_a_header_without_end_is_refused(config):
+    card_of(config).write_text("---\nlicense: mit\n\n# Card\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"README\.md: the header between two lines .* has no end"):
+        refreshed(config)
+
+
+def test_only_cards_of_published_weights_get_a_header(config):
+    other = config.path.parent / "mine" / "README.md"
+    other.parent.mkdir()
+    other.write_text("# Mine\n", encoding="utf-8")
+    texts = refreshed(config)
+    assert texts[other] == "# Mine\n"
+    assert texts[card_of(config)].startswith("---\nlicense: cc0-1.0\n")
+    assert texts[config.path.parents[1] / "README.md"].startswith("# Title\n")
+
+
+# Facts and index ----------------------------------------------------------------------------------
+
+
+def test_facts_are_those_of_table_and_config(config):
+    card_of(config).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
+    write_documents(config)
+    text = card_of(config).read_text(encoding="utf-8")
+    for line in (
+        f"| paper | [{MODELS['didfuse'].title}]({MODELS['didfuse'].paper}), 2020 |",
+        "| inputs | infrared, visible |",
+        "| file | `model.safetensors`, 1.05 MB (1,049,876 bytes) |",
+        f"| sha256 | `{'0123abcd' * 8}` |",
+        "| parameters | 261,572 |",
+        "| origin | here |",
+        "| training data | pairs |",
+        "| licence of the weights | CC0-1.0 |",
+        "| licence of the code | MIT |",
+        f"| commit of the training | `{'fedc' * 10}` |",
+    ):
+        assert line in text.splitlines()
+    assert re.search(r'^\| options \| .*`rule` "l1", .*`channels` 4, ', text, re.MULTILINE)
+    assert "on the hub" not in text
+
+
+def test_changed_facts_and_options_make_cards_stale(config, monkeypatch):
+    card_of(config).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
+    write_documents(config)
+    assert stale_documents(config) == []
+    at = {"hub_repo": "who/what", "hub_revision": "12ab"}
+    for changes in ({"sha256": "ff" * 32}, {"weights_licence": "MIT"}, {"commit": None}, at):
+        publish(monkeypatch, {"didfuse": replace(WEIGHTS["didfuse"], **changes)})
+        assert card_of(config) in stale_documents(config), changes
+    publish(monkeypatch)
+    small_model(gain=1.25).save_pretrained(config.path.parent / "didfuse", card="")
+    card_of(config).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
+    write_documents(config)
+    assert "`gain` 1.25" in card_of(config).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("key", ["unet", "chitnet"])
+def test_facts_of_unpublished_weights_are_refused(config, key):
+    card_of(config).write_text(f"<!-- table: facts {key} -->\n<!-- end table -->\n")
+    with pytest.raises(ValueError, match=f"no published weights called '{key}'.*add them"):
+        refreshed(config)
+
+
+def test_facts_need_the_config(config, capsys):
+    card_of(config).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
+    (config.path.parent / "didfuse" / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        refreshed(config)
+    assert main(["benchmark", "--config", str(config.path), "--tables-only"]) == 1
+    assert "config.json" in capsys.readouterr().err
+
+
+def index_line(config, figures) -> str:
+    (line,) = weights_index(config, figures, ".").splitlines()[2:]
+    return line
+
+
+def test_the_index_has_paper_and_ours(config):
+    line = index_line(config, FIGURES)
+    assert line.startswith("| [`didfuse`](didfuse/README.md) | [DIDFuse: ")
+    assert line.endswith(
+        "| 1.05 MB | CC0-1.0 | here | Near, `cddfuse` | EN 7.250 / 7.000, SD 40.50 / 42.12 |"
+    )
+
+
+def test_the_index_prefers_runs_that_the_paper_has_values_for(config):
+    first = [replace(figure, protocol="tang", printed={}) for figure in FIGURES[:3]]
+    assert "EN 7.250 / 7.000" in index_line(config, [*first, *FIGURES])
+    assert index_line(config, first).endswith("| Near, `tang` | SD – / 42.12, MSE – / 2000 |")
+    assert index_line(config, FIGURES[3:]).endswith("| here | – | – |")
+
+
+# The first text of a card -------------------------------------------------------------------------
+
+
+def test_a_new_card_has_every_table(config, capsys):
+    (config.path.parent / "didfuse" / "README.md").write_text("written by save_pretrained\n")
+    command = ["benchmark", "--config", str(config.path), "--new-card", "didfuse"]
+    assert main(command) == 0
+    assert f"wrote {card_of(config)}" in capsys.readouterr().out
+    text = card_of(config).read_text(encoding="utf-8")
+    assert text.startswith("---\nlicense: cc0-1.0\n")
+    assert "# DIDFuse\n" in text
+    assert "written by save_pretrained" not in text
+    for part in ("| sha256 |", "delta to paper", "| channel attention | rule |", "](pairs.png)"):
+        assert part in text
+    assert stale_documents(config) == []
+    assert main(command) == 1
+    assert "has tables already" in capsys.readouterr().err
+
+
+def test_new_cards_of_medical_weights(monkeypatch, config):
+    publish(monkeypatch, {"coconet.medical": PUBLISHED["coconet.medical"]})
+    text = card_template(config, "coconet.medical")
+    assert '.load("coconet.medical").fuse("functional.png", "mri.png")' in text
+    assert "![functional, mri, fused](pairs.png)" in text
+
+
+def test_new_cards_need_published_weights_and_a_folder(config, monkeypatch):
+    with pytest.raises(ValueError, match="no published weights called 'unet'"):
+        write_card(config, "unet")
+    publish(monkeypatch, PUBLISHED)
+    with pytest.raises(FileNotFoundError, match="save_pretrained"):
+        write_card(config, "chitnet")
+
+
+# Fingerprints -------------------------------------------------------------------------------------
+
+
+def test_fingerprints_are_of_weights_and_options(tmp_path):
+    folder = small_model().save_pretrained(tmp_path / "model")
+    first = weights.fingerprint(folder)
+    assert re.fullmatch(r"[0-9a-f]{16}", first)
+    assert weights.fingerprint(folder, gain=9.0) != first
+    stored = weights.read_config(folder)["options"]
+    assert weights.fingerprint(folder, **stored) == first
+
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    turned = {"fusionzoo_version": "9", **config, "options": dict(reversed(stored.items()))}
+    path.write_text(json.dumps(turned))
+    assert weights.fingerprint(folder) == first
+    path.write_text(json.dumps({**config, "options": {**stored, "gain": 9.0}}))
+    assert weights.fingerprint(folder) == weights.fingerprint(folder, gain=9.0) != first
+    path.write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"other")
+    assert weights.fingerprint(folder) != first
+
+
+def test_packaged_folders(tmp_path, monkeypatch):
+    folder = small_model().save_pretrained(tmp_path / "didfuse")
+    assert weights.packaged_folder("didfuse") not in (None, folder)
+    monkeypatch.setenv("FUSIONZOO_HOME", str(tmp_path))
+    assert weights.packaged_folder("didfuse") == folder
+    assert weights.packaged_folder("unet") is None
