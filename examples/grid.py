@@ -1,42 +1,36 @@
 """Draw pairs beside their fusion, one row a pair: infrared, visible, fused.
 
-python examples/grid.py OUT.png IR VI [IR VI …] [--model didfuse] [--width 320]
+python examples/grid.py OUT.png IR VI [IR VI …] [--model didfuse …] [--width 320]
 """
 
 import argparse
 
-from PIL import Image
-
-import fusionzoo
-from fusionzoo.inference import save_image
+from fusionzoo import plot
 
 
-def row(model, ir, vi, width):
-    ir, vi = Image.open(ir), Image.open(vi)
-    images = [ir.convert("RGB"), vi.convert("RGB"), model.fuse(ir, vi).convert("RGB")]
-    height = round(width * vi.height / vi.width)
-    strip = Image.new("RGB", (3 * width + 8, height), "white")
-    for column, image in enumerate(images):
-        scaled = image.resize((width, height), Image.Resampling.LANCZOS)
-        strip.paste(scaled, (column * (width + 4), 0))
-    return strip
+def box(text):
+    return tuple(map(int, text.split(",")))
 
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("out")
 parser.add_argument("pairs", nargs="+", metavar="IR VI")
-parser.add_argument("--model", default="didfuse")
+parser.add_argument("--model", nargs="+", default=["didfuse"], help="one column for each")
 parser.add_argument("--width", type=int, default=320, help="of one picture, in pixels")
+parser.add_argument("--titles", action="store_true", help="write above each column what it is")
+parser.add_argument("--crop", type=box, metavar="L,T,R,B", help="the part to draw, in pixels")
+parser.add_argument("--zoom", type=box, metavar="L,T,R,B", help="a part to draw enlarged as well")
 args = parser.parse_args()
 if len(args.pairs) % 2:
     parser.error("give an infrared and a visible image for every row")
 
-model = fusionzoo.load(args.model)
-pairs = zip(args.pairs[::2], args.pairs[1::2], strict=True)
-rows = [row(model, ir, vi, args.width) for ir, vi in pairs]
-sheet = Image.new("RGB", (rows[0].width, sum(r.height + 4 for r in rows) - 4), "white")
-top = 0
-for strip in rows:
-    sheet.paste(strip, (0, top))
-    top += strip.height + 4
-save_image(args.out, sheet)
+plot.grid(
+    args.pairs[::2],
+    args.pairs[1::2],
+    args.model,
+    titles=args.titles,
+    width=args.width,
+    crop=args.crop,
+    zoom=args.zoom,
+    path=args.out,
+)
