@@ -72,6 +72,7 @@ def test_nights_are_not_dark_grey_or_saturated(key, night):
     ir, vi = (np.ascontiguousarray(x[top : top + SIDE, left : left + SIDE]) for x in whole)
     fused = fuse(key, ir, vi)
     assert fused.mean() > 0.75 * (ir.mean() + vi.mean()) / 2
-    assert fused.std() > 0.6 * max(ir.std(), vi.std())
+    # Half: what is left of one source's contrast in the mean with a flat other one.
+    assert fused.std() > 0.5 * max(ir.std(), vi.std())
     bright = max((x >= 250).mean() for x in (ir, vi))
     assert (fused >= 250).mean() < bright + 0.01
