@@ -11,6 +11,7 @@ from fusionzoo.benchmark.run import pairs_of, run_benchmark, stale_figures
 from fusionzoo.cli import bench, main
 from fusionzoo.evaluation import evaluate, fused_by
 from fusionzoo.metrics import list_metrics, list_protocols
+from fusionzoo.module import FusionModule
 from fusionzoo.results import TestSet, read_config, read_figures
 from fusionzoo.weights import fingerprint
 
@@ -112,6 +113,17 @@ def test_only_stale_runs_are_run_when_asked(config, data):
     found = config.results.read_text().splitlines(keepends=True)
     assert gone, "there was something to drop"
     assert sorted(found[1:]) == sorted([*gone, *marked])
+
+
+def test_runs_that_differ_in_measuring_only_fuse_once(tmp_path, data, monkeypatch):
+    config = read_config(config_file(tmp_path, CONFIG.replace("[far]", "[near]")))
+    small_model().save_pretrained(config.path.parent / "didfuse", card="# Card\n")
+    fused = []
+    fuse = FusionModule.fuse
+    monkeypatch.setattr(FusionModule, "fuse", lambda *a, **k: fused.append(1) or fuse(*a, **k))
+    run_benchmark(config, data, only=["didfuse/results"])
+    assert [run.stretch for run in config.runs if run.table == "results"] == [False, True]
+    assert len(fused) == 3, "three pairs, plain and stretched"
 
 
 def test_the_command_runs_and_writes_tables(config, data, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ from fusionzoo.weights import WEIGHTS_NAME, fingerprint, packaged_folder
 from fusionzoo.weights.writing import write_atomically
 
 if TYPE_CHECKING:
-    from fusionzoo.data.pairs import Pair
-    from fusionzoo.evaluation import Evaluation
+    from torch import Tensor
+
+    from fusionzoo.data.pairs import Loaded, Pair
+    from fusionzoo.evaluation import Evaluation, Method
 
 
 def run_benchmark(
@@ -61,13 +64,17 @@ def run_benchmark(
     if stale:
         chosen = [run for run in chosen if _problem(run, found.get(run.key), config)]
     pairs = {name: pairs_of(config.sets[name], data) for name in {run.set for run in chosen}}
-    for run in chosen:
+    method, fused = None, None
+    alike = [_fused_alike(run) for run in chosen]
+    for run in sorted(chosen, key=lambda run: alike.index(_fused_alike(run))):
         label = " ".join(filter(None, (run.model, run.options_text, "on", run.set)))
-        source = _own_folder(run.model, config) or run.model
-        model = zoo.load(source, device=device, **run.options)
+        if method is None or fused != _fused_alike(run):
+            source = _own_folder(run.model, config) or run.model
+            model = zoo.load(source, device=device, **run.options)
+            method, fused = _remembering(fused_by(run.model, model)), _fused_alike(run)
         evaluation = evaluate_pairs(
             pairs[run.set],
-            [fused_by(run.model, model)],
+            [method],
             protocol=run.protocol,
             metrics=run.metrics,
             stretch=run.stretch,
@@ -79,6 +86,23 @@ def run_benchmark(
         found[run.key] = figures_of(run, evaluation, weights_of(run, config))
         write_figures(config, found)
     return read_figures(config.results)
+
+
+def _fused_alike(run: Run) -> tuple[str, str, str]:
+    """What decides on the fused images: runs that share it differ in how these are measured."""
+    return (run.model, run.options_text, run.set)
+
+
+def _remembering(method: Method) -> Method:
+    """The same method, but each pair is fused once only."""
+    fused: dict[str, Tensor] = {}
+
+    def fuse(pair: Pair, loaded: Loaded) -> Tensor:
+        if pair.name not in fused:
+            fused[pair.name] = method.fuse(pair, loaded)
+        return fused[pair.name]
+
+    return replace(method, fuse=fuse)
 
 
 def pairs_of(test_set: TestSet, data: str | os.PathLike[str]) -> list[Pair]:
