@@ -57,8 +57,8 @@ class SMFNet(FusionModule):
         alpha3: weight of 1 - SSIM, eqs 18 and 19 (section 3.1: 8).
         beta1: weight of the Sobel term, eqs 18 and 19 (section 3.1: 10).
         alpha4: weight of the decomposition term, eq. 28. Section 3.1 prints 10 here and 2 for
-            ``alpha5``, the released code has 2 and 10; those are the defaults, since gradients
-            are what the paper's results are strong in.
+            ``alpha5``, the released code has 2 and 10. The defaults are the paper's: with the
+            code's, pictures stayed grey, since unnormalised gradients outweigh intensity.
         alpha5: weight of the gradient term, eq. 28.
         delta: δ of eqs 26 and 27.
         semantic_bins: grey levels of the semantic term (see :func:`~.losses.semantic_loss`).
@@ -92,8 +92,8 @@ class SMFNet(FusionModule):
         alpha2: float = 5.0,
         alpha3: float = 8.0,
         beta1: float = 10.0,
-        alpha4: float = 2.0,
-        alpha5: float = 10.0,
+        alpha4: float = 10.0,
+        alpha5: float = 2.0,
         delta: float = 1.01,
         semantic_bins: int = 8,
         min_contrast: float = 0.1,
