@@ -9,7 +9,7 @@ from typing import Any
 
 from fusionzoo.weights._layout import WEIGHTS_NAME
 from fusionzoo.weights.reading import read_config
-from fusionzoo.weights.table import checkpoint_folders, sha256_of
+from fusionzoo.weights.table import local_file, sha256_of, weights_table
 
 _DIGITS = 16
 
@@ -38,6 +38,7 @@ def fingerprint(folder: str | Path, **options: Any) -> str:
 
 
 def packaged_folder(key: str) -> Path | None:
-    """The folder of published weights among :func:`checkpoint_folders`; None if it is in none."""
-    folders = (folder / key for folder in checkpoint_folders())
-    return next((folder for folder in folders if (folder / WEIGHTS_NAME).is_file()), None)
+    """The folder of published weights on this machine; None if they are not here."""
+    cfg = weights_table().get(key)
+    file = local_file(cfg) if cfg else None
+    return file and file.parent

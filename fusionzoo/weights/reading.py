@@ -8,7 +8,8 @@ builds tensors and plain containers and nothing else.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +34,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str
         FileNotFoundError: there is no such file.
         ValueError: it is truncated, a pickle, or no safetensors file for another reason.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = existing_file(path)
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} {_why_unreadable(path)} ({error})") from None
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def check_safetensors(path: str | Path) -> None:
@@ -49,12 +44,18 @@ def check_safetensors(path: str | Path) -> None:
     Raises:
         FileNotFoundError, ValueError: as there.
     """
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     path = existing_file(path)
     try:
-        with safe_open(path, framework="pt", device="cpu"):
-            pass
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
     except SafetensorError as error:
         raise ValueError(f"{path} {_why_unreadable(path)} ({error})") from None
 

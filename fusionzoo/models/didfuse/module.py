@@ -32,8 +32,8 @@ class DIDFuse(FusionModule):
     Args:
         rule: fusion rule for base, detail and skip features: ``sum`` (conference version),
             ``average`` (eq. 13), ``l1`` (eqs 7–8) or ``saliency`` (eqs 9–12; the paper's choice
-            with channel attention, Table III). The defaults of this option, the next and ``gain``
-            did best on training pairs held back; the card compares them.
+            with channel attention, Table III). The card compares the defaults of this option, the
+            next and ``gain`` with others, and says why they were chosen.
         channel_attention: ``none``, ``absolute`` or ``signed`` (eqs 14–17).
         gamma: infrared weight of ``average`` (eq. 13).
         gain: contrast of the fused features about their means; 1 is the paper's.
