@@ -187,6 +187,9 @@ trained, model.noted = model.noted, []
 trainer.predict(model, data)
 with open(f"{{folder}}/rank{{trainer.global_rank}}.json", "w") as file:
     json.dump({{"trained": trained, "predicted": model.noted, "weight": weight}}, file)
+# Threads of gloo that still run when Python ends abort the process now and then.
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()
 """
 
 
