@@ -15,6 +15,7 @@ import fusionzoo
 from fusionzoo.cli import main
 from fusionzoo.models.ifesnet import rows as rows_module
 from fusionzoo.models.ifesnet.losses import (
+    brightness_loss,
     expected_patches,
     structural_similarity,
     weight_sum_loss,
@@ -117,6 +118,19 @@ def test_weight_sum_loss():
     assert weight_sum_loss(first, 1 - first) < 1e-6
 
 
+def test_brightness_loss():
+    fused, ir, vi = (image[0, 0].numpy() for image in (*images(9, 10), images(9, 10, seed=1)[0]))
+    distances = []
+    for y, x in itertools.product(range(9 - 4), range(10 - 4)):
+        means = [image[y : y + 5, x : x + 5].mean() for image in (fused, ir, vi)]
+        distances.append(abs(means[0] - max(means[1:])))
+    tensors = (torch.tensor(image)[None, None] for image in (fused, ir, vi))
+    assert brightness_loss(*tensors, 5).item() == pytest.approx(np.mean(distances), rel=1e-5)
+    bright, dark = torch.full((1, 1, 9, 9), 0.75), torch.full((1, 1, 9, 9), 0.25)
+    assert brightness_loss(bright, dark, bright) == brightness_loss(bright, bright, dark) == 0
+    assert brightness_loss(dark, dark, bright) == 0.5
+
+
 @pytest.mark.parametrize("window", [8, 11])
 @pytest.mark.parametrize("power", [0.0, 2.0])
 def test_gradcheck_of_the_losses(window, power):
@@ -127,6 +141,7 @@ def test_gradcheck_of_the_losses(window, power):
     weight.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: structural_similarity(x, expected, window), fused)
     assert torch.autograd.gradcheck(lambda x: weight_sum_loss(x, vi), weight)
+    assert torch.autograd.gradcheck(lambda x: brightness_loss(x, ir, vi, window), fused)
 
 
 def test_images_smaller_than_the_window_are_refused():
@@ -135,14 +150,16 @@ def test_images_smaller_than_the_window_are_refused():
         expected_patches(ir, vi, 11)
 
 
-def test_total_is_eq_6():
-    model = small_model(weight_rebuild=3.0, weight_fuse=0.5, weight_sum=2.0)
+def test_total_is_eq_6_and_the_brightness():
+    weights = {"weight_rebuild": 3.0, "weight_fuse": 0.5, "weight_sum": 2.0}
+    model = small_model(**weights, weight_brightness=0.7)
     ir, vi = images(batch=2)
     terms = model.losses(ir, vi, model.network.decompose(ir, vi))
     expected = (
         3.0 * (terms["rebuild_ir"] + terms["rebuild_vi"])
         + 0.5 * terms["fuse"]
         + 2.0 * terms["weight_sum"]
+        + 0.7 * terms["brightness"]
     )
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     maps = model.network.decompose(ir, vi)

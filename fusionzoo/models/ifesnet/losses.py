@@ -1,4 +1,4 @@
-"""IFESNet's losses: windowed SSIM to the expected image and the weight sum (eqs 8–13)."""
+"""IFESNet's losses: windowed SSIM to the expected image, weight sum (eqs 8–13), brightness."""
 
 from __future__ import annotations
 
@@ -81,3 +81,13 @@ def structural_similarity(
 def weight_sum_loss(weight_ir: Tensor, weight_vi: Tensor, tau: float = 1.0) -> Tensor:
     """|τ − W₁ − W₂| of eq. 13, mean over pixels: a scalar."""
     return (tau - weight_ir - weight_vi).abs().mean()
+
+
+def brightness_loss(fused: Tensor, ir: Tensor, vi: Tensor, window: int = 8) -> Tensor:
+    """Mean distance of window means from the brighter source's: a scalar.
+
+    Not of the paper, whose expected image has structure only: without it, nothing keeps a bright
+    area of one source bright. Images ``(B, 1, H, W)``; windows slide as in :func:`windows`.
+    """
+    fused, ir, vi = (F.avg_pool2d(image, window, stride=1) for image in (fused, ir, vi))
+    return (fused - ir.maximum(vi)).abs().mean()

@@ -13,7 +13,13 @@ from fusionzoo.inference.ranges import check_range, to_unit
 from fusionzoo.inference.sources import open_source
 from fusionzoo.module import FusionModule
 
-from .losses import STABILIZER, expected_patches, structural_similarity, weight_sum_loss
+from .losses import (
+    STABILIZER,
+    brightness_loss,
+    expected_patches,
+    structural_similarity,
+    weight_sum_loss,
+)
 from .network import Decomposition, IFESNetNetwork
 
 #: Variants of Tables III–V by name, as options of the network. The paper's HC has four stages.
@@ -51,6 +57,8 @@ class IFESNet(FusionModule):
         weight_rebuild: factor of both reconstruction losses in eq. 6 (the paper: 1).
         weight_fuse: factor of 1 − SSIM in eq. 6 (the paper: 1).
         weight_sum: factor of the weight map loss in eq. 6 (the paper: 1).
+        weight_brightness: factor of a term that eq. 6 does not have (the paper: 0), which keeps
+            local means near the brighter source's (see :func:`~.losses.brightness_loss`).
         lr: learning rate of Adam (section IV-A).
         weight_decay: of Adam (section IV-A), decoupled: added to gradients as small as those of
             the reconstruction losses, it would outweigh them.
@@ -75,6 +83,7 @@ class IFESNet(FusionModule):
         weight_rebuild: float = 1.0,
         weight_fuse: float = 1.0,
         weight_sum: float = 1.0,
+        weight_brightness: float = 0.0,
         lr: float = 1e-4,
         weight_decay: float = 5e-3,
         cosine_epochs: int = 0,
@@ -136,9 +145,9 @@ class IFESNet(FusionModule):
         return Decomposition(*(x.to(device) for x in maps))
 
     def losses(self, ir: Tensor, vi: Tensor, maps: Decomposition) -> dict[str, Tensor]:
-        """Every term of eq. 6, unweighted, and their weighted sum ``loss``; all scalars.
+        """Every term of eq. 6 and the brightness's, unweighted, and their weighted sum ``loss``.
 
-        ``ir``, ``vi``: sources ``(B, 1, H, W)`` in [0, 1].
+        ``ir``, ``vi``: sources ``(B, 1, H, W)`` in [0, 1]. All terms are scalars.
         """
         h = self.hparams
         expected = expected_patches(ir, vi, h.window, h.xi, h.structure_power)
@@ -147,9 +156,11 @@ class IFESNet(FusionModule):
             "rebuild_vi": F.mse_loss(maps.vi, vi),
             "fuse": 1 - structural_similarity(maps.fused, expected, h.window, h.stabilizer),
             "weight_sum": weight_sum_loss(maps.weight_ir, maps.weight_vi, h.tau),
+            "brightness": brightness_loss(maps.fused, ir, vi, h.window),
         }
         total = h.weight_rebuild * (terms["rebuild_ir"] + terms["rebuild_vi"])
         total = total + h.weight_fuse * terms["fuse"] + h.weight_sum * terms["weight_sum"]
+        total = total + h.weight_brightness * terms["brightness"]
         return {**terms, "loss": total}
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> None:
