@@ -9,7 +9,8 @@ import torch
 from evaluate_helpers import NAMES, blend, crop, fused, made_up, save, small_model, sources
 from PIL import Image
 
-from fusionzoo.evaluation import Method, evaluate, evaluate_pairs, fused_by, fused_folder
+from fusionzoo.data.pairs import Loaded
+from fusionzoo.evaluation import Method, darkened, evaluate, evaluate_pairs, fused_by, fused_folder
 from fusionzoo.evaluation.measuring import places, stretched
 from fusionzoo.metrics import list_metrics, per_image
 
@@ -214,6 +215,30 @@ def test_progress_counts_every_image(tmp_path):
     done = [count for count, _ in told]
     assert done == sorted(done)
     assert done[-1] == 4
+
+
+def test_sources_are_prepared_before_they_are_fused_and_measured(tmp_path):
+    ir, vi = sources(tmp_path / "day")
+    for image in (tmp_path / "day").rglob("*.png"):
+        factor = 0.5 if "ir" in image.parts else 0.25
+        pixels = np.rint(np.asarray(Image.open(image)) * factor).astype(np.uint8)
+        save(tmp_path / "night" / image.relative_to(tmp_path / "day"), pixels)
+    method = fused_by("model", small_model())
+    wanted = evaluate(tmp_path / "night/ir", tmp_path / "night/vi", [method], metrics=["SD", "MI"])
+    found = evaluate(
+        *(ir, vi, [method]), metrics=["SD", "MI"], prepare=lambda pair: darkened(pair, 0.5, 0.25)
+    )
+    assert found == wanted
+    assert found != evaluate(ir, vi, [method], metrics=["SD", "MI"])
+
+
+def test_darkening_keeps_the_depth():
+    eight, deep = crop("ir"), crop("vi").astype(np.float32) / 255
+    dark = darkened(Loaded(eight, deep), vi=0.25)
+    assert dark.ir.dtype == np.uint8
+    assert np.array_equal(dark.ir, eight)
+    assert dark.vi.dtype == np.float32
+    assert np.allclose(dark.vi, deep / 4)
 
 
 def test_refusals(tmp_path):

@@ -9,7 +9,7 @@ from results_helpers import CONFIG, config_file
 from fusionzoo.benchmark import measure_metrics
 from fusionzoo.benchmark.run import pairs_of, run_benchmark, stale_figures
 from fusionzoo.cli import bench, main
-from fusionzoo.evaluation import evaluate, fused_by
+from fusionzoo.evaluation import darkened, evaluate, fused_by
 from fusionzoo.metrics import list_metrics, list_protocols
 from fusionzoo.module import FusionModule
 from fusionzoo.results import TestSet, read_config, read_figures
@@ -162,6 +162,35 @@ def test_missing_weights_stop_it(config, data):
     config.path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"no published weights called 'didfuse\.unheard_of'"):
         run_benchmark(read_config(config.path), data)
+
+
+def test_a_darkened_set_is_measured_with_darkened_sources(config, data):
+    text = config.path.read_text(encoding="utf-8")
+    plain = {f.metric: f.ours for f in run_benchmark(config, data) if f.table == "results"}
+    folders = "folders: near/test"
+    assert folders in text
+    text = text.replace(folders, f"{folders}, darken_ir: 0.5, darken_vi: 0.25")
+    config.path.write_text(text, encoding="utf-8")
+    found = run_benchmark(read_config(config.path), data)
+    dark = {figure.metric: figure.ours for figure in found if figure.table == "results"}
+    method = fused_by("x", small_model())
+    folder = data / "near" / "test"
+    wanted = evaluate(
+        *(folder / "ir", folder / "vi", [method]),
+        metrics=["EN", "SD", "MSE"],
+        prepare=lambda pair: darkened(pair, 0.5, 0.25),
+    )
+    assert dark == {name: pytest.approx(wanted.mean("x", name), abs=1e-4) for name in dark}
+    assert dark["SD"] < plain["SD"]
+
+
+@pytest.mark.parametrize("factor", ["0", "1.5", "dark"])
+def test_darkening_by_what_is_no_share_is_refused(config, factor):
+    text = config.path.read_text(encoding="utf-8")
+    text = text.replace("folders: near/test", f"folders: near/test, darken_vi: {factor}")
+    config.path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"darken_vi must be above 0 .* not .*{factor}"):
+        read_config(config.path)
 
 
 def test_held_back_pairs_are_those_of_training(tmp_path):

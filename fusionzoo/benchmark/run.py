@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def run_benchmark(
             an image could not be measured: a mean that lacks images is no result.
     """
     from fusionzoo import zoo
-    from fusionzoo.evaluation import evaluate_pairs, fused_by
+    from fusionzoo.evaluation import darkened, evaluate_pairs, fused_by
 
     chosen = [run for run in config.runs if _is_chosen(run, only, sets)]
     if not chosen:
@@ -72,12 +73,14 @@ def run_benchmark(
             source = _own_folder(run.model, config) or run.model
             model = zoo.load(source, device=device, **run.options)
             method, fused = _remembering(fused_by(run.model, model)), _fused_alike(run)
+        test_set = config.sets[run.set]
         evaluation = evaluate_pairs(
             pairs[run.set],
             [method],
             protocol=run.protocol,
             metrics=run.metrics,
             stretch=run.stretch,
+            prepare=partial(darkened, ir=test_set.darken_ir, vi=test_set.darken_vi),
             device=device,
             progress=progress and (lambda done, total, label=label: progress(label, done, total)),
         )

@@ -10,7 +10,7 @@
 ``fusionzoo evaluate`` is this on the command line.
 """
 
-from fusionzoo.evaluation.measuring import Evaluation, Scores, evaluate, evaluate_pairs
+from fusionzoo.evaluation.measuring import Evaluation, Scores, darkened, evaluate, evaluate_pairs
 from fusionzoo.evaluation.methods import Method, fused_by, fused_folder
 from fusionzoo.evaluation.plots import draw
 from fusionzoo.evaluation.reports import write_report
@@ -19,6 +19,7 @@ __all__ = [
     "Evaluation",
     "Method",
     "Scores",
+    "darkened",
     "draw",
     "evaluate",
     "evaluate_pairs",

@@ -26,6 +26,9 @@ class TestSet:
         holdout: take only so many pairs, those that training with this ``seed`` and these folders
             as roots keeps back; 0 takes all.
         seed: that of the training.
+        darken_ir: factor of the infrared image's values, above 0 and at most 1, with which pairs by
+            day stand for others, such as those by night.
+        darken_vi: of the visible image's.
     """
 
     __test__ = False  # the name is no test's
@@ -37,6 +40,8 @@ class TestSet:
     vi: str = "vi"
     holdout: int = 0
     seed: int = 0
+    darken_ir: float = 1.0
+    darken_vi: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +159,12 @@ def read_config(path: str | os.PathLike[str]) -> Config:
 def _read_set(name: str, facts: Any, where: str) -> TestSet:
     if isinstance(facts, str):
         facts = {"folders": facts}
-    facts = _fields(facts, ("folders",), ("title", "ir", "vi", "holdout", "seed"), where)
+    optional = ("title", "ir", "vi", "holdout", "seed", "darken_ir", "darken_vi")
+    facts = _fields(facts, ("folders",), optional, where)
+    for key in ("darken_ir", "darken_vi"):
+        factor = facts.get(key, 1.0)
+        if not isinstance(factor, int | float) or not 0 < factor <= 1:
+            raise ValueError(f"{where}: {key} must be above 0 and at most 1, not {factor!r}")
     folders = facts.pop("folders")
     folders = (folders,) if isinstance(folders, str) else tuple(_list(folders, where))
     return TestSet(name, facts.pop("title", name), folders, **facts)
