@@ -61,7 +61,7 @@ def test_weak_infrared_leaves_the_visible_image(key):
     weak = (100 + 0.05 * (ir.astype(np.float32) - ir.mean())).round().astype(np.uint8)
     fused = fuse(key, weak, vi)
     assert np.corrcoef(fused.ravel(), vi.ravel())[0, 1] > 0.85
-    assert fused.std() > 0.5 * vi.std()
+    assert fused.std() > 0.6 * vi.std()
 
 
 @pytest.mark.skipif(not DATA, reason="FUSIONZOO_TEST_DATA names no folder of real data")
@@ -72,7 +72,6 @@ def test_nights_are_not_dark_grey_or_saturated(key, night):
     ir, vi = (np.ascontiguousarray(x[top : top + SIDE, left : left + SIDE]) for x in whole)
     fused = fuse(key, ir, vi)
     assert fused.mean() > 0.75 * (ir.mean() + vi.mean()) / 2
-    # Half: what is left of one source's contrast in the mean with a flat other one.
-    assert fused.std() > 0.5 * max(ir.std(), vi.std())
+    assert fused.std() > 0.6 * max(ir.std(), vi.std())
     bright = max((x >= 250).mean() for x in (ir, vi))
     assert (fused >= 250).mean() < bright + 0.01
