@@ -277,6 +277,32 @@ def test_items_depend_on_seed_epoch_and_position_only(tmp_path):
     assert not any(torch.equal(first, other["ir"]) for other in others)
 
 
+def test_a_share_of_the_draws_is_darkened(tmp_path):
+    """Each image by a factor of its own; crops, flips and the other draws stay as they were."""
+    pairs = find_pairs(real_pairs(tmp_path, 1))
+    options = {"crop_size": 16, "flip": True, "seed": 5}
+    plain = PairDataset(pairs, loaded(pairs), **options)
+    half = PairDataset(pairs, loaded(pairs), darken=0.5, **options)
+    every = PairDataset(pairs, loaded(pairs), darken=1, **options)
+    untouched, factors = 0, []
+    for position in range(200):
+        key = Draw(0, 0, position)
+        before, mixed, after = plain[key], half[key], every[key]
+        factors.append([float(after[side].sum() / before[side].sum()) for side in ("ir", "vi")])
+        for side, factor in zip(("ir", "vi"), factors[-1], strict=True):
+            torch.testing.assert_close(after[side], before[side] * factor)
+            assert after[side].dtype == torch.float32
+        same = all(torch.equal(mixed[side], before[side]) for side in ("ir", "vi"))
+        assert same or all(torch.equal(mixed[side], after[side]) for side in ("ir", "vi"))
+        untouched += same
+    assert 70 < untouched < 130
+    logarithms = np.log10(factors)
+    assert logarithms.min() > -1 - 1e-6
+    assert logarithms.max() < 1e-6
+    np.testing.assert_allclose(logarithms.mean(0), -0.5, atol=0.1)
+    assert abs(np.corrcoef(logarithms.T)[0, 1]) < 0.2
+
+
 def test_small_images_are_enlarged_by_reflection(tmp_path):
     pairs = find_pairs(real_pairs(tmp_path, 1, size=20))
     grey = load_pair(pairs[0]).ir

@@ -72,6 +72,8 @@ class FusionDataModule(lightning.LightningDataModule):
             are enlarged to it by reflection at their borders.
         crop: "random", or "center" for the middle of every image.
         flip: flip training pairs horizontally and vertically, each for half of the draws.
+        darken: share of the training draws, 0 to 1, whose images are darkened, each multiplied by
+            a factor of its own from 0.1 to 1: nights that the training pairs may lack.
         color: add ``cbcr`` to the batches.
         color_from: the image whose colour that is, "vi" (default) or "ir".
         batch_size: of training, for each process.
@@ -105,6 +107,7 @@ class FusionDataModule(lightning.LightningDataModule):
         crop_size: int | None = None,
         crop: Literal["random", "center"] = "random",
         flip: bool = False,
+        darken: float = 0.0,
         color: bool = False,
         color_from: Literal["vi", "ir"] | None = None,
         batch_size: int = 1,
@@ -126,6 +129,8 @@ class FusionDataModule(lightning.LightningDataModule):
         _check_at_least("pairs_per_epoch", pairs_per_epoch, 1)
         for name, value in (("holdout", holdout), ("num_workers", num_workers), ("seed", seed)):
             _check_at_least(name, value, 0)
+        if not 0 <= darken <= 1:
+            raise ValueError(f"darken={darken}; use a share of the draws, 0 to 1")
         known: DatasetLayout | None = get_layout(layout) if layout is not None else None
         self.roots = {
             "train": _listed(root),
@@ -141,6 +146,7 @@ class FusionDataModule(lightning.LightningDataModule):
         self.crop_size = crop_size
         self.crop = crop
         self.flip = flip
+        self.darken = darken
         self.color = color
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -233,7 +239,12 @@ class FusionDataModule(lightning.LightningDataModule):
                 f"{part}: {len(pairs)} pairs need more than cache_limit={self.cache_limit} GB in "
                 "memory; they are read from disk, which is slower: raise num_workers"
             )
-        augment = {"crop_size": self.crop_size, "crop": self.crop, "flip": self.flip}
+        augment = {
+            "crop_size": self.crop_size,
+            "crop": self.crop,
+            "flip": self.flip,
+            "darken": self.darken,
+        }
         dataset = PairDataset(
             pairs,
             loaded,

@@ -491,6 +491,8 @@ class PairDataset(Dataset[Sample]):
         crop_size: edge in pixels; None gives whole images.
         crop: "random", or "center" for the same middle part every time.
         flip: horizontally and vertically, each for half of the draws.
+        darken: share of the draws, 0 to 1, whose images are darkened, each multiplied by a factor
+            of its own from 0.1 to 1 (its logarithm is even). Colour stays as it is.
         seed: at least 0.
         mask: add ``mask``; of this kind where a pair has no file of it. Masks are cropped and
             flipped with the pair, after they were made of the whole images.
@@ -509,6 +511,7 @@ class PairDataset(Dataset[Sample]):
         crop_size: int | None = None,
         crop: Literal["random", "center"] = "random",
         flip: bool = False,
+        darken: float = 0.0,
         seed: int = 0,
         mask: str | None = None,
     ) -> None:
@@ -526,6 +529,7 @@ class PairDataset(Dataset[Sample]):
         self.crop_size = crop_size
         self.crop = crop
         self.flip = flip
+        self.darken = darken
         self.seed = seed
         self.mask = mask
 
@@ -536,9 +540,17 @@ class PairDataset(Dataset[Sample]):
         index, epoch, position = key if isinstance(key, tuple) else Draw(key, 0, key)
         pair = self.pairs[index]
         loaded = self.loaded[index] if self.loaded is not None else load_pair(pair, self.mask)
-        ir, vi, *mask = self._transform(loaded, epoch, position)
+        # All numbers are drawn whatever is switched on, so that one option leaves the others alone.
+        random = np.random.default_rng([self.seed, epoch, position])
+        ir, vi, *mask = self._transform(loaded, *random.random(4))
         sides = {"ir": _to_tensor(ir), "vi": _to_tensor(vi)}
-        sample: Sample = {"ir": to_grey(sides["ir"]), "vi": to_grey(sides["vi"]), "name": pair.name}
+        darkened, *exponents = random.random(3)
+        factors = [10**-exponent if darkened < self.darken else 1 for exponent in exponents]
+        sample: Sample = {
+            "ir": to_grey(sides["ir"]) * factors[0],
+            "vi": to_grey(sides["vi"]) * factors[1],
+            "name": pair.name,
+        }
         if self.color:
             sample["cbcr"] = _chroma(sides[self.color_from])
         if mask:
@@ -546,11 +558,13 @@ class PairDataset(Dataset[Sample]):
         return sample
 
     def _transform(
-        self, images: Loaded | LoadedWithMask, epoch: int, position: int
+        self,
+        images: Loaded | LoadedWithMask,
+        across: float,
+        down: float,
+        left_right: float,
+        upside_down: float,
     ) -> list[np.ndarray]:
-        random = np.random.default_rng([self.seed, epoch, position])
-        # All numbers are drawn whatever is switched on, so that one option leaves the others alone.
-        across, down, left_right, upside_down = random.random(4)
         if self.crop == "center":
             across = down = 0.5
         arrays = list(images)
