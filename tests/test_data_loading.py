@@ -203,6 +203,7 @@ def test_medical_layout_takes_its_colour_from_the_functional_image(tmp_path):
         ({"holdout": -1}, "holdout=-1"),
         ({"pairs_per_epoch": 0}, "pairs_per_epoch=0"),
         ({"color_from": "pet"}, "color_from='pet'"),
+        ({"darken": 1.5}, "darken=1.5"),
         ({"layout": "tnt"}, "layout='tnt' is not known.*tno"),
     ],
 )
