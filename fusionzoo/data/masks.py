@@ -23,7 +23,7 @@ _SMALLEST_TARGET = 2e-4  # of the image's area, as all areas here: a person far 
 _LARGEST_GAP = 2e-3  # what is closed inside targets: windows of cars, folds of clothes
 _SMALLEST_TISSUE = 1e-3
 _SURROUNDINGS = 0.5  # of the shorter side: warmer than so much around it ...
-_EXCESS = 0.5  # ... by so many standard deviations of the image
+_EXCESS = 1.0  # ... by so many standard deviations of the image
 _MOST = 0.25  # more than that is the scene, not targets in it
 
 
