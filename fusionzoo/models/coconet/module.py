@@ -37,7 +37,8 @@ class CoCoNet(FusionModule):
         vgg_levels: which of ``low``, ``middle``, ``high`` VGG features take part (Table 3).
         gain: contrast of fused images about their mean, before tanh; 1 is the paper's. Weighted
             means of both sources have less contrast than either, which this gives back; training
-            does without. The card says how the shipped value was chosen.
+            does without. Far from the mean it falls to 1, so that hot targets by night do not
+            burn out. The card says how the shipped value was chosen.
         alpha: weight of the structure term, eq. 3 (section 4.1.2: 20).
         weight_rule: how σ and γ follow from the sources: ``softmax`` (eqs 7 and 9) or
             ``released`` (see :func:`adaptive_weights`).

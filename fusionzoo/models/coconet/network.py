@@ -105,7 +105,8 @@ class CoCoNetNetwork(nn.Module):
         backbone: VGG features in the MAM (Table 2 turns them off). With neither, the skips are
             plain.
         vgg_levels: which VGG maps take part: some of ``low``, ``middle``, ``high`` (Table 3).
-        gain: contrast of the fused image about its mean, before tanh; 1 is the paper's.
+        gain: contrast of the fused image about its mean, before tanh; it falls to 1 with the
+            distance from the mean. 1 is the paper's.
     """
 
     size_multiple = 8
@@ -153,8 +154,8 @@ class CoCoNetNetwork(nn.Module):
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         fused = self.logits(ir, vi)
         if self.gain != 1.0:
-            mean = fused.mean((2, 3), True)
-            fused = mean + self.gain * (fused - mean)
+            # Bounded: hot targets in a dark scene are far from the mean, and would burn out.
+            fused = fused + (self.gain - 1) * torch.tanh(fused - fused.mean((2, 3), True))
         return torch.tanh(fused)
 
     def logits(self, ir: Tensor, vi: Tensor) -> Tensor:
