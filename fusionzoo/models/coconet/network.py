@@ -13,6 +13,7 @@ WIDTHS = (32, 64, 128, 256)
 LEVELS = ("low", "middle", "high")  # of VGG: 64, 128, 256 channels
 _SLOPE = 0.2
 _TRAINED_ON = 64  # edge of the paper's training patches in pixels
+_REACH = 2 / 3  # of `gain` about the mean, before tanh; further off, contrast is as trained
 
 
 class ConvBlock(nn.Module):
@@ -155,7 +156,8 @@ class CoCoNetNetwork(nn.Module):
         fused = self.logits(ir, vi)
         if self.gain != 1.0:
             # Bounded: hot targets in a dark scene are far from the mean, and would burn out.
-            fused = fused + (self.gain - 1) * torch.tanh(fused - fused.mean((2, 3), True))
+            away = fused - fused.mean((2, 3), True)
+            fused = fused + (self.gain - 1) * _REACH * torch.tanh(away / _REACH)
         return torch.tanh(fused)
 
     def logits(self, ir: Tensor, vi: Tensor) -> Tensor:
