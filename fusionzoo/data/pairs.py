@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypedDict, TypeVar
 
@@ -17,16 +17,17 @@ from torch.utils.data import Dataset
 
 from fusionzoo.data.masks import MASK_SOURCES, mask_from_pixels, target_mask
 from fusionzoo.inference import normalise, read_image, rgb_to_ycbcr, to_grey
-
-#: File endings taken for images, in lower case; other files are left alone.
-IMAGE_ENDINGS = frozenset(
-    (
-        *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
-        *(".pgm", ".ppm", ".pnm", ".jp2", ".gif"),
-    )
+from fusionzoo.pairing import (
+    IMAGE_ENDINGS,
+    Pair,
+    PairError,
+    Problem,
+    find_images,
+    folder_of,
+    is_pattern,
+    pair_up,
 )
 
-_SHOWN_PROBLEMS = 40
 _JPEG_TAIL = 65536
 _ORIENTATION_TAG = 0x0112
 
@@ -66,51 +67,6 @@ class Sample(_BatchOfGrey, total=False):
     mask: Tensor
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two files that show the same scene, and the name by which results go.
-
-    ``mask``: file with the mask of its targets, where masks were asked for and there is one.
-    """
-
-    name: str
-    ir: Path
-    vi: Path
-    mask: Path | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with one file or folder, and what to do about it."""
-
-    path: Path
-    what: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.what}; {self.remedy}"
-
-
-class PairError(ValueError):
-    """Everything that is wrong with a dataset, in one error.
-
-    Attributes:
-        problems: all of them; the message shows the first ones.
-    """
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__(self.problems)  # so that the error can be pickled
-
-    def __str__(self) -> str:
-        count = len(self.problems)
-        lines = [f"{count} problem{'s' * (count > 1)} with the image pairs:"]
-        lines += [f"  {problem}" for problem in self.problems[:_SHOWN_PROBLEMS]]
-        if count > _SHOWN_PROBLEMS:
-            lines.append(f"  ... and {count - _SHOWN_PROBLEMS} more")
-        return "\n".join(lines)
-
-
 def find_pairs(
     roots: Folder | Sequence[Folder], ir_dir: str = "ir", vi_dir: str = "vi"
 ) -> list[Pair]:
@@ -118,9 +74,11 @@ def find_pairs(
 
     Two files are a pair if their paths below ``root/ir_dir`` and ``root/vi_dir`` are the same up
     to the ending: ``ir/night/01.png`` and ``vi/night/01.JPG`` are the pair ``night/01``. Hidden
-    files and files without an image ending are passed over. If a name occurs in several roots,
-    all names get the root's folder name in front, with as many parent folders as it takes to
-    tell the roots apart (``tno/train/01``). Roots may differ in what their folders are called:
+    files and files without an image ending are passed over. ``ir_dir`` and ``vi_dir`` may be
+    patterns with one ``*`` in place of the name, such as ``"*_ir.png"`` and ``"*_vi.png"``: see
+    :mod:`fusionzoo.pairing`. If a name occurs in several roots, all names get the root's folder
+    name in front, with as many parent folders as it takes to tell the roots apart
+    (``tno/train/01``). Roots may differ in what their folders are called:
     with ``ir_dir="pet|spect"`` the first of these counts that a root has.
 
     Raises:
@@ -171,33 +129,22 @@ def scan_pairs(
 def _folder_there(root: Path, names: str) -> str:
     """The first of the names, divided by "|", that is a folder below the root."""
     alternatives = names.split("|")
-    return next((name for name in alternatives if (root / name).is_dir()), alternatives[0])
+    there = (name for name in alternatives if folder_of(root / name).is_dir())
+    return next(there, alternatives[0])
 
 
 def _scan_root(root: Path, ir_dir: str, vi_dir: str) -> tuple[list[Pair], list[Problem]]:
     if not root.is_dir():
         return [], [Problem(root, "no such folder", "check the root's path")]
-    sides, problems = [], []
-    for option, folder in (("ir_dir", root / ir_dir), ("vi_dir", root / vi_dir)):
-        if folder.is_dir():
-            files, doubles = _images_by_stem(folder)
-            sides.append(files)
-            problems += doubles
-        else:
+    problems = []
+    for option, place in (("ir_dir", root / ir_dir), ("vi_dir", root / vi_dir)):
+        if not (folder := folder_of(place)).is_dir():
             have = ", ".join(sorted(child.name for child in root.iterdir() if child.is_dir()))
             remedy = f"set {option} to one of the folders there ({have or 'none'}) or fix the root"
             problems.append(Problem(folder, "no such folder", remedy))
-    if len(sides) < 2:
+    if problems:
         return [], problems
-    ir_files, vi_files = sides
-    for files, partners, other in ((ir_files, vi_files, vi_dir), (vi_files, ir_files, ir_dir)):
-        for stem in sorted(files.keys() - partners.keys()):
-            remedy = f"add {root / other / stem} (any image ending) or remove this file"
-            problems.append(Problem(files[stem], "has no partner", remedy))
-    pairs = [
-        Pair(stem, ir_files[stem], vi_files[stem])
-        for stem in sorted(ir_files.keys() & vi_files.keys())
-    ]
+    pairs, problems = pair_up(root / ir_dir, root / vi_dir)
     if not pairs and not problems:
         endings = " ".join(sorted(IMAGE_ENDINGS))
         problems.append(
@@ -211,41 +158,17 @@ def _with_masks(
 ) -> tuple[list[Pair], list[Problem]]:
     folder = root / mask_dir
     for images in (root / ir_dir, root / vi_dir):
-        if folder.resolve().is_relative_to(images.resolve()):
+        if not is_pattern(images) and folder.resolve().is_relative_to(images.resolve()):
             remedy = "set mask_dir to a folder of its own"
             return pairs, [Problem(folder, f"is, or lies in, {images}", remedy)]
     if not folder.is_dir():
         return pairs, []
-    masks, problems = _images_by_stem(folder)
+    masks, problems = find_images(folder)
     pairs = [replace(pair, mask=masks.get(pair.name)) for pair in pairs]
     if masks and pairs and not any(pair.mask for pair in pairs):
         remedy = "give masks the names of their pairs, or set mask_dir to another folder"
         problems.append(Problem(folder, "holds no mask that is named as a pair is", remedy))
     return pairs, problems
-
-
-def _images_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """Image files at any depth by relative path without ending; links to folders are followed."""
-    files: dict[str, Path] = {}
-    problems, visited = [], set()
-    for place, subfolders, names in os.walk(folder, followlinks=True):
-        here = os.path.realpath(place)
-        if here in visited:  # a link that leads back
-            subfolders.clear()
-            continue
-        visited.add(here)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(place, name)
-            if name.startswith(".") or path.suffix.lower() not in IMAGE_ENDINGS:
-                continue
-            stem = path.relative_to(folder).with_suffix("").as_posix()
-            if stem in files:
-                what = f"has the same name as {files[stem].name}"
-                problems.append(Problem(path, what, "keep one of the two"))
-            else:
-                files[stem] = path
-    return files, problems
 
 
 def _short_labels(roots: list[Path]) -> list[str]:
