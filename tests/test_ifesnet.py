@@ -21,8 +21,7 @@ from fusionzoo.models.ifesnet.losses import (
     weight_sum_loss,
     windows,
 )
-from fusionzoo.models.ifesnet.module import VARIANTS
-from fusionzoo.models.ifesnet.network import WEIGHT_ACTIVATIONS, Decomposition
+from fusionzoo.models.ifesnet.network import VARIANTS, WEIGHT_ACTIVATIONS, Decomposition
 from fusionzoo.models.ifesnet.rows import Conv3, InBlocks
 
 SMALL = {"channels": 2}

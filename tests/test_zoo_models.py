@@ -51,6 +51,21 @@ def test_entries_agree_with_their_classes(name):
     }
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_network_is_built_from_the_models_options(name):
+    model = fusionzoo.create_model(name)
+    assert MODELS[name].option_names() == inspect.signature(type(model)).parameters.keys()
+    build = MODELS[name].network_builder()
+    wanted = inspect.signature(build).parameters
+    # The defaults have one home, the class.
+    assert {p.default for p in wanted.values()} == {inspect.Parameter.empty}
+    network = build(**{option: model.options[option] for option in wanted})
+    network.load_state_dict(model.network.state_dict())
+    ir, vi = torch.rand(2, 1, 1, 64, 64).unbind()
+    with torch.no_grad():
+        assert torch.equal(network.eval()(ir, vi), model.eval().network(ir, vi))
+
+
 def test_listing_is_sorted_and_takes_wildcards(monkeypatch):
     table = build_table([entry("zeta"), entry("coconet"), entry("chitnet")])
     monkeypatch.setattr(zoo, "MODELS", table)

@@ -6,13 +6,18 @@ reading this file tells what exists, and importing it imports no network.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fusionzoo.module import FusionModule
 
 __all__ = ["MODELS", "Importer", "ModelEntry", "build_table"]
@@ -78,6 +83,31 @@ class ModelEntry:
     def model_class(self) -> type[FusionModule]:
         """Import and return the model's class (this is where torch gets loaded)."""
         return _resolve(self.path)
+
+    def network_builder(self) -> Callable[..., nn.Module]:
+        """Import and return ``build`` of the paper's ``network.py``.
+
+        It takes those of the model's options that the network depends on, by name, and returns
+        the network. What fuses images needs no more; the class brings Lightning and the losses.
+        """
+        return _resolve(f"{self.path.rpartition('.')[0]}.network:build")
+
+    def option_names(self) -> frozenset[str]:
+        """Names of the options of the model's class, read from its source: nothing is imported."""
+        module, _, name = self.path.partition(":")
+        source = Path(str(find_spec(module).origin)).read_text(encoding="utf-8")
+        (model,) = (
+            node
+            for node in ast.parse(source).body
+            if isinstance(node, ast.ClassDef) and node.name == name
+        )
+        (constructor,) = (
+            node
+            for node in model.body
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+        )
+        _, *options = (*constructor.args.args, *constructor.args.kwonlyargs)  # without self
+        return frozenset(option.arg for option in options)
 
 
 def build_table(entries: Iterable[ModelEntry]) -> Mapping[str, ModelEntry]:

@@ -21,16 +21,8 @@ from .losses import (
     reconstruction,
     salient_mean,
 )
-from .network import CHITNetNetwork, Transferred
+from .network import VARIANTS, Transferred, build
 from .schedule import decay, optimizers_of, own_epochs, phase_of
-
-#: Ablations of Table I by name: whether there is MIT's transfer, and whether there are SIPHIAs.
-VARIANTS = {
-    "full": (True, True),
-    "no_mit": (False, True),
-    "no_siphia": (True, False),
-    "end_to_end": (True, True),
-}
 
 
 class Targets(NamedTuple):
@@ -94,14 +86,12 @@ class CHITNet(FusionModule):
         lr_second: float = 1e-5,
         lr_decay: float = 0.1,
     ):
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {tuple(VARIANTS)}, not {variant!r}")
         if phases < 3 or phases % 2 == 0:
             raise ValueError(f"phases must be odd and at least 3 (M S M), not {phases}")
         if phase_epochs < 1:
             raise ValueError(f"phase_epochs must be at least 1, not {phase_epochs}")
-        transfer, siphia = VARIANTS[variant]
-        super().__init__(CHITNetNetwork(channels, attention_scale, transfer, siphia, gain))
+        super().__init__(build(variant, channels, attention_scale, gain))
+        _, siphia = VARIANTS[variant]
         self.circulates = variant in ("full", "no_mit")
         self.first_decoder = LinearDecoder(2 * channels, channels) if self.circulates else None
         self.heads_ir = SIPHIAHeads(channels) if siphia else None

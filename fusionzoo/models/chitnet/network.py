@@ -8,8 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.errors import check_choice
+
 from .blocks import ChannelAttention, Encoder, LinearDecoder, moments
 from .folded import FoldedCHITNet
+
+#: Ablations of Table I by name: whether there is MIT's transfer, and whether there are SIPHIAs.
+VARIANTS = {
+    "full": (True, True),
+    "no_mit": (False, True),
+    "no_siphia": (True, False),
+    "end_to_end": (True, True),
+}
 
 
 class Transferred(NamedTuple):
@@ -192,3 +202,10 @@ class CHITNetNetwork(nn.Module):
         """What phaseM trains: encoders, MRL and decoder (Algorithm 1, line 6)."""
         parts = (self.encoder_ir, self.encoder_vi, self.mutual, self.decoder)
         return [part for part in parts if part is not None]
+
+
+def build(variant: str, channels: int, attention_scale: float, gain: float) -> CHITNetNetwork:
+    """Make the network from the model's options, which :class:`CHITNet` documents."""
+    check_choice("variant", variant, VARIANTS)
+    transfer, siphia = VARIANTS[variant]
+    return CHITNetNetwork(channels, attention_scale, transfer, siphia, gain)

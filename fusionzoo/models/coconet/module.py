@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fusionzoo.module import FusionModule
 
 from .losses import Weights, adaptive_terms, adaptive_weights, contrast_ratio
-from .network import LEVELS, CoCoNetNetwork
+from .network import LEVELS, build
 from .vgg import VGGFeatures
 from .vgg_weights import fill_vgg
 
@@ -92,7 +92,7 @@ class CoCoNet(FusionModule):
                 raise ValueError(f"{key} must lie in [0, 1], not {value}")
         if not 1 <= len(level_weights) <= 5:
             raise ValueError(f"level_weights must hold 1 to 5 numbers, not {len(level_weights)}")
-        super().__init__(CoCoNetNetwork(attention, backbone, tuple(vgg_levels), gain))
+        super().__init__(build(attention, backbone, vgg_levels, gain))
         self.save_hyperparameters(ignore=["vgg_weights"])
         self._vgg_weights = vgg_weights
         # VGG that only the losses use: outside of what checkpoints and optimizers see.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -196,3 +198,10 @@ class CoCoNetNetwork(nn.Module):
                 module.conv = fuse_conv_bn_eval(module.conv.eval(), module.norm.eval())
                 module.norm = nn.Identity()
         return self.to(memory_format=torch.channels_last)
+
+
+def build(
+    attention: bool, backbone: bool, vgg_levels: Sequence[str], gain: float
+) -> CoCoNetNetwork:
+    """Make the network from the model's options, which :class:`CoCoNet` documents."""
+    return CoCoNetNetwork(attention, backbone, tuple(vgg_levels), gain)

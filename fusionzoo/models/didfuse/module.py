@@ -9,18 +9,8 @@ from torch import Tensor
 
 from fusionzoo.module import FusionModule
 
-from .fusion import FusionLayer
 from .losses import decomposition_gap, gradient_loss, intensity_loss
-from .network import BRANCHES, DIDFuseNetwork, Reconstruction
-
-#: Ablations of section IV-D by name: which branches exist, and whether eq. 1 is trained.
-VARIANTS = {
-    "full": (BRANCHES, True),
-    "detail_only": (("detail",), True),  # eq. 26
-    "base_only": (("base",), True),  # eq. 27
-    "no_decomposition": (BRANCHES, False),  # eq. 28
-    "plain": (("base",), False),  # eq. 29: a plain auto-encoder, gradients of both sources
-}
+from .network import VARIANTS, Reconstruction, build
 
 
 class DIDFuse(FusionModule):
@@ -73,14 +63,10 @@ class DIDFuse(FusionModule):
         lr_step: int = 40,
         lr_gamma: float = 0.1,
     ):
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {tuple(VARIANTS)}, not {variant!r}")
         if gap not in ("l1", "l2"):
             raise ValueError(f"gap must be 'l1' or 'l2', not {gap!r}")
-        branches, decompose = VARIANTS[variant]
-        fusion = FusionLayer(rule, channel_attention, gamma, gain)
-        super().__init__(DIDFuseNetwork(channels, branches, skips, fusion))
-        self._decompose = decompose
+        super().__init__(build(rule, channel_attention, gamma, gain, variant, skips, channels))
+        _, self._decompose = VARIANTS[variant]
         self.save_hyperparameters()
 
     def losses(self, ir: Tensor, vi: Tensor, rebuilt: Reconstruction) -> dict[str, Tensor]:

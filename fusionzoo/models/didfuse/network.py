@@ -8,9 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fusionzoo.errors import check_choice
+
 from .fusion import FusionLayer
 
 BRANCHES = ("base", "detail")
+#: Ablations of section IV-D by name: which branches exist, and whether eq. 1 is trained.
+VARIANTS = {
+    "full": (BRANCHES, True),
+    "detail_only": (("detail",), True),  # eq. 26
+    "base_only": (("base",), True),  # eq. 27
+    "no_decomposition": (BRANCHES, False),  # eq. 28
+    "plain": (("base",), False),  # eq. 29: a plain auto-encoder, gradients of both sources
+}
 
 
 class Features(NamedTuple):
@@ -201,3 +211,19 @@ def _merge(convolutions: list[nn.Conv2d]) -> nn.Conv2d:
         merged.weight.copy_(torch.cat([c.weight for c in convolutions]))
         merged.bias.copy_(torch.cat([c.bias for c in convolutions]))
     return merged
+
+
+def build(
+    rule: str,
+    channel_attention: str,
+    gamma: float,
+    gain: float,
+    variant: str,
+    skips: bool,
+    channels: int,
+) -> DIDFuseNetwork:
+    """Make the network from the model's options, which :class:`DIDFuse` documents."""
+    check_choice("variant", variant, VARIANTS)
+    branches, _ = VARIANTS[variant]
+    fusion = FusionLayer(rule, channel_attention, gamma, gain)
+    return DIDFuseNetwork(channels, branches, skips, fusion)

@@ -20,18 +20,7 @@ from .losses import (
     structural_similarity,
     weight_sum_loss,
 )
-from .network import Decomposition, IFESNetNetwork
-
-#: Variants of Tables III–V by name, as options of the network. The paper's HC has four stages.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "s1": {"stages": 1},
-    "s2": {"stages": 2},
-    "s3": {"stages": 3},
-    "s4": {"stages": 4},
-    "hc": {"stages": 4, "hierarchical": True},
-    "hc3": {"stages": 3, "hierarchical": True},
-    "no_ifem": {"stages": 3, "interactive": False},
-}
+from .network import Decomposition, build
 
 
 class IFESNet(FusionModule):
@@ -89,18 +78,9 @@ class IFESNet(FusionModule):
         cosine_epochs: int = 0,
         clip_norm: float = 0.0,
     ):
-        if variant not in VARIANTS:
-            raise ValueError(f"variant must be one of {tuple(VARIANTS)}, not {variant!r}")
         if window < 2:
             raise ValueError(f"window must be at least 2, not {window}")
-        super().__init__(
-            IFESNetNetwork(
-                **VARIANTS[variant],
-                channels=channels,
-                weight_activation=weight_activation,
-                smooth=smooth,
-            )
-        )
+        super().__init__(build(variant, smooth, channels, weight_activation))
         self.save_hyperparameters()
 
     @torch.no_grad()

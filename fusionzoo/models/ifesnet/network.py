@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.errors import check_choice
+
 from .rows import AtOnce, Conv3, InBlocks, stream
+
+#: Variants of Tables III–V by name, as options of the network. The paper's HC has four stages.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "s1": {"stages": 1},
+    "s2": {"stages": 2},
+    "s3": {"stages": 3},
+    "s4": {"stages": 4},
+    "hc": {"stages": 4, "hierarchical": True},
+    "hc3": {"stages": 3, "hierarchical": True},
+    "no_ifem": {"stages": 3, "interactive": False},
+}
 
 #: Width of each stage in units of ``channels``. The paper gives the first three (64, 128, 256);
 #: the fourth stage, which it does not describe, keeps the width of the third.
@@ -227,3 +240,14 @@ def _smoothed(weights: Tensor) -> Tensor:
     weights = F.pad(weights, (half,) * 4, mode="replicate")
     weights = F.conv2d(weights, kernel, groups=channels)
     return F.conv2d(weights, kernel.transpose(2, 3), groups=channels)
+
+
+def build(variant: str, smooth: bool, channels: int, weight_activation: str) -> IFESNetNetwork:
+    """Make the network from the model's options, which :class:`IFESNet` documents."""
+    check_choice("variant", variant, VARIANTS)
+    return IFESNetNetwork(
+        **VARIANTS[variant],
+        channels=channels,
+        weight_activation=weight_activation,
+        smooth=smooth,
+    )

@@ -21,7 +21,7 @@ from .losses import (
     semantic_loss,
     strongest_edge_loss,
 )
-from .network import Features, Fused, Rebuilt, SMFNetNetwork
+from .network import Features, Fused, Rebuilt, build
 
 TASKS = ("infrared-visible", "medical")
 GRAPH_TERMS = ("second", "both", "none")
@@ -109,7 +109,7 @@ class SMFNet(FusionModule):
             raise ValueError(f"delta must be above 1, not {delta}: correlations reach down to -1")
         if semantic_bins < 2:
             raise ValueError(f"semantic_bins must be 2 or more grey levels, not {semantic_bins}")
-        super().__init__(SMFNetNetwork(channels, residual, cross_attention, graph, swap_fusion))
+        super().__init__(build(channels, residual, cross_attention, graph, swap_fusion))
         self.save_hyperparameters()
         if task == "medical":
             self.modalities = ("functional", "MRI")

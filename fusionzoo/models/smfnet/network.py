@@ -150,3 +150,10 @@ class SMFNetNetwork(nn.Module):
         from .inference import StreamedSMFNet
 
         return StreamedSMFNet(self)
+
+
+def build(
+    channels: int, residual: bool, cross_attention: bool, graph: bool, swap_fusion: bool
+) -> SMFNetNetwork:
+    """Make the network from the model's options, which :class:`SMFNet` documents."""
+    return SMFNetNetwork(channels, residual, cross_attention, graph, swap_fusion)
