@@ -16,8 +16,8 @@ socket.socket.connect = refuse
 
 import fusionzoo  # noqa: E402
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
-from golden_outputs import problem  # noqa: E402
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))
+from golden import problem  # noqa: E402
 
 if "site-packages" not in fusionzoo.__file__:
     sys.exit(f"{fusionzoo.__file__} is not of an installed wheel")

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cards
+import overviews
 import pytest
+from figures import Figure
+from runs import Benchmark, read_benchmark
 
-from fusionzoo.results import Figure, documents, facts, overviews
 from fusionzoo.weights import WeightsCfg
 
-CONFIG = """\
+SHARED = """\
 sets:
   near: {title: Near, folders: near/test}
   far: {folders: [far/one, far/two], ir: pet, vi: mri}
+usual_sets: {infrared-visible: [near]}
+metrics: {three: [EN, SD, MSE]}
 summary: [SD, MSE]
+"""
+
+RUNS = """\
 runs:
-  - model: didfuse
-    sets: [near]
+  - sets: [near]
     metrics: [EN, SD, MSE]
     printed:
       - name: paper
@@ -27,13 +34,11 @@ runs:
         set: near
         source: Table 1 of another.
         values: {EN: 6.8621}
-  - model: didfuse
-    sets: [far]
+  - sets: [far]
     stretch: true
-  - model: didfuse
-    table: rules
+  - table: rules
     sets: [near]
-    metrics: [EN, SD, MSE]
+    metrics: three
     options: {channel_attention: none}
     each:
       - {rule: sum}
@@ -96,18 +101,18 @@ The end.
 """
 
 
-def config_file(root: Path, text: str = CONFIG) -> Path:
-    """``checkpoints/benchmark.yaml`` below a root, with documents that hold markers."""
-    card = root / "checkpoints" / "didfuse" / "README.md"
-    card.parent.mkdir(parents=True, exist_ok=True)
-    card.write_text(CARD, encoding="utf-8")
+def made_benchmark(root: Path, runs: str = RUNS, shared: str = SHARED) -> Benchmark:
+    """A benchmark of ``root/checkpoints``, with documents that hold markers."""
+    folder = root / "checkpoints"
+    (folder / "didfuse").mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark.yaml").write_text(shared, encoding="utf-8")
+    (folder / "didfuse" / "benchmark.yaml").write_text(runs, encoding="utf-8")
+    (folder / "didfuse" / "README.md").write_text(CARD, encoding="utf-8")
     (root / "README.md").write_text(README, encoding="utf-8")
-    path = root / "checkpoints" / "benchmark.yaml"
-    path.write_text(text, encoding="utf-8")
-    return path
+    return read_benchmark(folder)
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, table: dict[str, WeightsCfg] = WEIGHTS) -> None:
     """Put another table in place of that of the published weights."""
-    for room in (documents, facts, overviews):
+    for room in (cards, overviews):
         monkeypatch.setattr(room, "weights_table", lambda: table)

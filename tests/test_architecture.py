@@ -30,10 +30,9 @@ RANK = {
     "module": 4,
     "models": 5,
     "zoo": 6,
-    "results": 6,
     "": 7,  # fusionzoo/__init__.py: the public names
     "plot": 8,
-    "benchmark": 8,
+    "speed": 8,
     "cli": 9,
     "__main__": 10,
 }
@@ -118,10 +117,16 @@ def test_imports_point_down(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=relative)
+def test_the_package_does_not_import_the_maintainers_tools(file):
+    tools = {"tools", *(path.stem for path in (PACKAGE.parent / "tools").glob("*.py"))}
+    assert not {module.split(".")[0] for module in imports_of(file)} & tools
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
 def test_data_and_models_meet_only_in_the_batch(file):
     here = room_of(module_name(file))
     rooms = {room_of(module) for module in imports_of(file) if module.startswith("fusionzoo")}
-    assert {here, *rooms} & {"data", "models"} != {"data", "models"} or here in ("cli", "benchmark")
+    assert {here, *rooms} & {"data", "models"} != {"data", "models"} or here == "cli"
 
 
 @pytest.mark.parametrize("file", sorted(PACKAGE.glob("models/*/**/*.py")), ids=relative)

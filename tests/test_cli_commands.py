@@ -4,14 +4,12 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from cli_helpers import environment, small_model
 
 import fusionzoo
 from fusionzoo import cli, weights
-from fusionzoo.benchmark import speed
 from fusionzoo.cli import COMMANDS, main
 from fusionzoo.cli.listing import model_rows
 
@@ -132,68 +130,6 @@ def test_list_without_weights(monkeypatch):
     assert {row["weights"] for row in rows} == {"none"}
     assert model_rows(pretrained=True) == []
     assert model_rows("no*such") == []
-
-
-# bench ----------------------------------------------------------------------------------------
-
-
-def test_bench_measures_the_model_and_its_baseline(tmp_path, capsys):
-    folder = small_model(tmp_path / "model")
-    out = tmp_path / "speed.json"
-    command = ["bench", "--model", str(folder), "--set", "rule=sum", "--size", "48x32"]
-    command += ["--runs", "3", "--threads", "1", "--device", "cpu"]
-    assert main([*command, "--baseline", "--json", str(out)]) == 0
-    plain, fused = json.loads(out.read_text())
-    assert (plain["plain"], fused["plain"]) == (True, False)
-    for result in (plain, fused):
-        assert (result["width"], result["height"], result["runs"]) == (48, 32, 3)
-        assert (result["threads"], result["device"], result["dtype"]) == (1, "cpu", "float32")
-        low, middle, high = (result[f"seconds_{key}"] for key in ("min", "median", "max"))
-        assert 0 < low <= middle <= high
-        assert result["memory_peak_mb"] >= result["memory_loaded_mb"] > 0
-    table = capsys.readouterr().out
-    assert "as trained" in table
-    assert "48 x 32" in table
-
-    # Both are the model that was asked for, with the option that was asked for.
-    images = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 48), np.uint8)[:, 0]
-    expected, other = (
-        fusionzoo.load(folder, **options).fuse(*images) for options in ({"rule": "sum"}, {})
-    )
-    for result in (plain, fused):
-        assert result["checksum"] == pytest.approx([expected.mean(), expected.std()], abs=0.02)
-        assert result["checksum"] != pytest.approx([other.mean(), other.std()], abs=0.02)
-
-
-def test_bench_of_fresh_weights():
-    result = speed._measure_here(
-        "didfuse", [24, 16], {"channels": 4}, True, 2, "cpu", "bfloat16", 2, False
-    )
-    assert (result["untrained"], result["batch_size"], result["dtype"]) == (True, 2, "bfloat16")
-    pixels = 24 * 16 * 2
-    assert result["megapixels_per_second"] * result["seconds_median"] == pytest.approx(pixels / 1e6)
-
-
-def test_bench_hands_on_the_error_of_its_process(capsys):
-    assert main(["bench", "--model", "didfus", "--device", "cpu"]) == 1
-    assert "did you mean 'didfuse'?" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--size", "64"], ["--runs", "0"], ["--threads", "many"], ["--set", "rule"]]
-)
-def test_bench_usage(arguments, capsys):
-    try:
-        status = main(["bench", "--untrained", "--device", "cpu", *arguments])
-    except SystemExit as end:
-        status = end.code
-    assert status == 2
-    assert arguments[0] in capsys.readouterr().err
-
-
-def test_unknown_device_is_a_usage_error(capsys):
-    assert main(["bench", "--untrained", "--device", "toaster"]) == 2
-    assert "--device toaster: no such device here; use" in capsys.readouterr().err
 
 
 # import-weights ---------------------------------------------------------------------------------

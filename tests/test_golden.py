@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import golden_outputs
+import golden
 import pytest
 import torch
-from golden_outputs import GOLDEN, TOLERANCE, fused_by, made_with, problem, store
+from golden import GOLDEN, TOLERANCE, fused_by, made_with, problem, store
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -38,7 +38,9 @@ def test_golden_outputs_are_pictures(key):
 
 def test_problems_are_told_apart(tmp_path):
     key = KEYS[0]
-    assert "has no golden output; store it with python tests/" in problem(key, tmp_path)
+    assert "no golden output of these weights; store it with python tools/" in problem(
+        key, tmp_path
+    )
     path = store(key, tmp_path)
     assert path.read_bytes() == store(key, tmp_path).read_bytes()
     assert problem(key, tmp_path) is None
@@ -55,10 +57,10 @@ def test_problems_are_told_apart(tmp_path):
     save_file({"fused": golden[..., 1:].contiguous()}, path, now)
     assert "shape" in problem(key, tmp_path)
     save_file({"fused": golden}, path, {"made_with": "0" * 16})
-    assert "golden output of other weights or options; regenerate" in problem(key, tmp_path)
+    assert "no golden output of these weights" in problem(key, tmp_path)
 
 
 def test_weights_for_new_inputs_need_a_pair(monkeypatch):
-    monkeypatch.setattr(golden_outputs, "PAIRS", {})
+    monkeypatch.setattr(golden, "PAIRS", {})
     with pytest.raises(ValueError, match="add such a pair to PAIRS"):
         fused_by(KEYS[0])

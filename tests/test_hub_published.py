@@ -16,14 +16,13 @@ from hub_helpers import (
     small_model,
     use_server,
 )
-from hub_server import TOKEN, Faults, HubServer
+from hub_server import Faults, HubServer
 
 import fusionzoo
 from fusionzoo import weights, zoo
 from fusionzoo.cli import main
 from fusionzoo.cli.listing import model_rows
 from fusionzoo.weights import CONFIG_NAME, WEIGHTS_NAME
-from fusionzoo.weights.__main__ import publish as publish_folder
 
 
 @pytest.fixture
@@ -324,26 +323,6 @@ def test_a_local_folder_with_other_options_is_refused_by_name(cfg, tmp_path):
     with pytest.raises(ValueError, match=r"config\.json has other options.*by its path"):
         fusionzoo.load(KEY)
     assert fusionzoo.load(folder).options["rule"] == "sum"
-
-
-def test_what_maintainers_publish_is_what_load_takes(server, cache, table, tmp_path):
-    folder = small_model().save_pretrained(tmp_path / "made")
-    (folder / "pairs.png").write_bytes(b"a picture of the card")
-    cfg = weights.update_weights_table(KEY, folder, table=table, **FACTS)
-    publish_folder(KEY, folder, token=TOKEN)
-    repository = server.repositories[NAME]
-    assert set(repository.tags) == {cfg.hub_revision}
-    assert repository.commits[repository.branches["main"]]["pairs.png"]
-    assert same_weights(fusionzoo.load(KEY), small_model())
-
-    small_model(2).save_pretrained(folder)
-    with pytest.raises(ValueError, match=f"python -m fusionzoo.weights {KEY}"):
-        publish_folder(KEY, folder, token=TOKEN)
-    weights.update_weights_table(KEY, folder, table=table)
-    with pytest.raises(FileExistsError, match=f"tag {cfg.hub_revision} already"):
-        publish_folder(KEY, folder, token=TOKEN)
-    with pytest.raises(ValueError, match="'didfuse' has no hub_repo"):
-        publish_folder("didfuse", folder, token=TOKEN)
 
 
 def test_a_fetched_model_fuses(cfg):

@@ -9,40 +9,42 @@ from pathlib import Path
 
 import pytest
 import yaml
-from evaluate_helpers import small_model
-from results_helpers import FIGURES, WEIGHTS, config_file, publish
-
-from fusionzoo import weights
-from fusionzoo.cli import main
-from fusionzoo.models import MODELS
-from fusionzoo.results import (
-    card_template,
-    figures_text,
-    read_config,
-    read_figures,
+from cards import (
+    TO_WRITE,
+    begin_card,
+    header_of,
+    hub_header_of,
+    is_begun,
     refreshed,
     stale_documents,
-    write_card,
+    task_of,
+    with_header,
     write_documents,
 )
-from fusionzoo.results.header import header_of, task_of, with_header
-from fusionzoo.results.overviews import weights_index
+from evaluate_helpers import small_model
+from figures import figures_text, read_figures
+from overviews import weights_index
+from results_helpers import FIGURES, WEIGHTS, made_benchmark, publish
+from runs import read_benchmark
+
+from fusionzoo import weights
+from fusionzoo.models import MODELS
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 PUBLISHED = weights.weights_table()
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch):
+def benchmark(tmp_path, monkeypatch):
     publish(monkeypatch)
-    config = read_config(config_file(tmp_path))
-    config.results.write_text(figures_text(FIGURES, config.printed_names), encoding="utf-8")
-    small_model().save_pretrained(config.path.parent / "didfuse", card="# Card\n")
-    return config
+    benchmark = made_benchmark(tmp_path)
+    benchmark.results.write_text(figures_text(FIGURES, benchmark.printed_names), encoding="utf-8")
+    small_model().save_pretrained(benchmark.folder / "didfuse", card="# Card\n")
+    return benchmark
 
 
-def card_of(config) -> Path:
-    return config.path.parent / "didfuse" / "README.md"
+def card_of(benchmark) -> Path:
+    return benchmark.folder / "didfuse" / "README.md"
 
 
 # The cards of this repository ---------------------------------------------------------------------
@@ -80,24 +82,31 @@ def test_committed_cards_have_a_picture_and_its_terms(key):
 
 
 @pytest.mark.parametrize("key", PUBLISHED)
-def test_the_hub_reads_committed_cards(key):
+def test_committed_cards_are_complete_and_do_not_repeat_the_figures(key):
+    text = committed(key)
+    assert TO_WRITE not in text
+    assert yaml.safe_load(text.split("---\n")[1]) == header_of(key)
+    assert "model-index" not in text
+
+
+@pytest.mark.parametrize("key", PUBLISHED)
+def test_the_hub_reads_cards(key):
     hub = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
-    data = hub.ModelCard.load(CHECKPOINTS / key / "README.md").data
+    benchmark = read_benchmark(CHECKPOINTS)
+    figures = read_figures(benchmark.results)
+    text = with_header(committed(key), hub_header_of(benchmark, figures, key))
+    data = hub.ModelCard(text).data
     assert isinstance(data, hub.ModelCardData)
     assert data.model_name == key
     assert data.library_name == "fusionzoo"
     assert data.pipeline_tag == "image-to-image"
     assert {"image-fusion", key.partition(".")[0]} <= set(data.tags)
     assert data.license == ("mit" if PUBLISHED[key].weights_licence == "MIT" else "other")
-    figures = [
-        figure
-        for figure in read_figures(CHECKPOINTS / "results.csv")
-        if (figure.model, figure.table) == (key, "results")
-    ]
     expected = []
     for figure in figures:
-        how = figure.protocol + (", stretched" if figure.stretch == "yes" else "")
-        expected.append((figure.set, f"{figure.metric} ({how})", how, figure.ours))
+        if (figure.model, figure.table) == (key, "results"):
+            how = figure.protocol + (", stretched" if figure.stretch == "yes" else "")
+            expected.append((figure.set, f"{figure.metric} ({how})", how, figure.ours))
     assert sorted(expected) == sorted(
         (result.dataset_type, result.metric_name, result.metric_config, result.metric_value)
         for result in data.eval_results
@@ -115,8 +124,8 @@ def test_the_committed_index_has_all_weights():
 # The header ---------------------------------------------------------------------------------------
 
 
-def test_a_header_has_licence_tags_and_results(config):
-    header = header_of(config, FIGURES, "didfuse")
+def test_a_header_has_licence_tags_and_results(benchmark):
+    header = hub_header_of(benchmark, FIGURES, "didfuse")
     assert header.pop("model-index") == [
         {
             "name": "didfuse",
@@ -133,27 +142,28 @@ def test_a_header_has_licence_tags_and_results(config):
             ],
         }
     ]  # fmt: skip
+    assert header.pop("metrics") == ["en", "sd", "mse"]
+    assert header == header_of("didfuse")
     assert header == {
         "license": "cc0-1.0",
         "library_name": "fusionzoo",
         "pipeline_tag": "image-to-image",
         "tags": ["image-fusion", "infrared-visible", "infrared", "visible", "didfuse"],
-        "metrics": ["en", "sd", "mse"],
     }
 
 
-def test_only_numbers_of_usual_runs_are_in_a_header(config):
+def test_only_numbers_of_usual_runs_are_in_a_header(benchmark):
     unknown = [replace(figure, ours=None) for figure in FIGURES[:3]]
-    assert "model-index" not in header_of(config, [*unknown, *FIGURES[3:]], "didfuse")
+    assert "model-index" not in hub_header_of(benchmark, [*unknown, *FIGURES[3:]], "didfuse")
     stretched = [replace(figure, stretch="yes") for figure in FIGURES[:1]]
-    (result,) = header_of(config, stretched, "didfuse")["model-index"][0]["results"]
+    (result,) = hub_header_of(benchmark, stretched, "didfuse")["model-index"][0]["results"]
     assert result["metrics"][0]["config"] == "cddfuse, stretched"
 
 
-def test_several_licences_are_another_one(config, monkeypatch):
+def test_several_licences_are_another_one(benchmark, monkeypatch):
     mixed = replace(WEIGHTS["didfuse"], weights_licence="MIT; VGG-19 part CC BY 4.0")
     publish(monkeypatch, {"didfuse": mixed})
-    header = header_of(config, [], "didfuse")
+    header = header_of("didfuse")
     assert header["license"] == "other"
     assert header["license_name"] == "mit-vgg-19-part-cc-by-4.0"
 
@@ -164,37 +174,37 @@ def test_what_weights_are_for():
 
 
 @pytest.mark.parametrize("old", ["", "---\nlicense: wrong\n---\n\n", "---\na: 1\n---\n"])
-def test_a_header_is_put_in_place(config, old):
+def test_a_header_is_put_in_place(benchmark, old):
     body = "# Card\n\nA rule:\n\n---\n\nThe end.\n"
-    text = with_header(old + body, config, FIGURES, "didfuse")
+    text = with_header(old + body, header_of("didfuse"))
     assert text.endswith("---\n\n" + body)
-    assert yaml.safe_load(text.split("---\n")[1]) == header_of(config, FIGURES, "didfuse")
-    assert with_header(text, config, FIGURES, "didfuse") == text
+    assert yaml.safe_load(text.split("---\n")[1]) == header_of("didfuse")
+    assert with_header(text, header_of("didfuse")) == text
 
 
-def test_a_header_without_end_is_refused(config):
-    card_of(config).write_text("---\nlicense: mit\n\n# Card\n", encoding="utf-8")
+def test_a_header_without_end_is_refused(benchmark):
+    card_of(benchmark).write_text("---\nlicense: mit\n\n# Card\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"README\.md: the header between two lines .* has no end"):
-        refreshed(config)
+        refreshed(benchmark)
 
 
-def test_only_cards_of_published_weights_get_a_header(config):
-    other = config.path.parent / "mine" / "README.md"
+def test_only_cards_of_published_weights_get_a_header(benchmark):
+    other = benchmark.folder / "mine" / "README.md"
     other.parent.mkdir()
     other.write_text("# Mine\n", encoding="utf-8")
-    texts = refreshed(config)
+    texts = refreshed(benchmark)
     assert texts[other] == "# Mine\n"
-    assert texts[card_of(config)].startswith("---\nlicense: cc0-1.0\n")
-    assert texts[config.path.parents[1] / "README.md"].startswith("# Title\n")
+    assert texts[card_of(benchmark)].startswith("---\nlicense: cc0-1.0\n")
+    assert texts[benchmark.folder.parent / "README.md"].startswith("# Title\n")
 
 
 # Facts and index ----------------------------------------------------------------------------------
 
 
-def test_facts_are_those_of_table_and_config(config):
-    card_of(config).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
-    write_documents(config)
-    text = card_of(config).read_text(encoding="utf-8")
+def test_facts_are_those_of_table_and_config(benchmark):
+    card_of(benchmark).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
+    write_documents(benchmark)
+    text = card_of(benchmark).read_text(encoding="utf-8")
     for line in (
         f"| paper | [{MODELS['didfuse'].title}]({MODELS['didfuse'].paper}), 2020 |",
         "| inputs | infrared, visible |",
@@ -212,89 +222,85 @@ def test_facts_are_those_of_table_and_config(config):
     assert "on the hub" not in text
 
 
-def test_changed_facts_and_options_make_cards_stale(config, monkeypatch):
-    card_of(config).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
-    write_documents(config)
-    assert stale_documents(config) == []
+def test_changed_facts_and_options_make_cards_stale(benchmark, monkeypatch):
+    card_of(benchmark).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
+    write_documents(benchmark)
+    assert stale_documents(benchmark) == []
     at = {"hub_repo": "who/what", "hub_revision": "12ab"}
     for changes in ({"sha256": "ff" * 32}, {"weights_licence": "MIT"}, {"commit": None}, at):
         publish(monkeypatch, {"didfuse": replace(WEIGHTS["didfuse"], **changes)})
-        assert card_of(config) in stale_documents(config), changes
+        assert card_of(benchmark) in stale_documents(benchmark), changes
     publish(monkeypatch)
-    small_model(gain=1.25).save_pretrained(config.path.parent / "didfuse", card="")
-    card_of(config).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
-    write_documents(config)
-    assert "`gain` 1.25" in card_of(config).read_text(encoding="utf-8")
+    small_model(gain=1.25).save_pretrained(benchmark.folder / "didfuse", card="")
+    card_of(benchmark).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
+    write_documents(benchmark)
+    assert "`gain` 1.25" in card_of(benchmark).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("key", ["unet", "chitnet"])
-def test_facts_of_unpublished_weights_are_refused(config, key):
-    card_of(config).write_text(f"<!-- table: facts {key} -->\n<!-- end table -->\n")
-    with pytest.raises(ValueError, match=f"no published weights called '{key}'.*add them"):
-        refreshed(config)
+def test_facts_of_unpublished_weights_are_refused(benchmark, key):
+    card_of(benchmark).write_text(f"<!-- table: facts {key} -->\n<!-- end table -->\n")
+    with pytest.raises(ValueError, match=f"no published weights called '{key}'; enter them"):
+        refreshed(benchmark)
 
 
-def test_facts_need_the_config(config, capsys):
-    card_of(config).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
-    (config.path.parent / "didfuse" / "config.json").unlink()
+def test_facts_need_the_config(benchmark):
+    card_of(benchmark).write_text("<!-- table: facts didfuse -->\n<!-- end table -->\n")
+    (benchmark.folder / "didfuse" / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
-        refreshed(config)
-    assert main(["benchmark", "--config", str(config.path), "--tables-only"]) == 1
-    assert "config.json" in capsys.readouterr().err
+        refreshed(benchmark)
 
 
-def index_line(config, figures) -> str:
-    (line,) = weights_index(config, figures, ".").splitlines()[2:]
+def index_line(benchmark, figures) -> str:
+    (line,) = weights_index(benchmark, figures, ".").splitlines()[2:]
     return line
 
 
-def test_the_index_has_paper_and_ours(config):
-    line = index_line(config, FIGURES)
+def test_the_index_has_paper_and_ours(benchmark):
+    line = index_line(benchmark, FIGURES)
     assert line.startswith("| [`didfuse`](didfuse/README.md) | [DIDFuse: ")
     assert line.endswith(
         "| 1.05 MB | CC0-1.0 | here | Near, `cddfuse` | EN 7.250 / 7.000, SD 40.50 / 42.12 |"
     )
 
 
-def test_the_index_prefers_runs_that_the_paper_has_values_for(config):
+def test_the_index_prefers_runs_that_the_paper_has_values_for(benchmark):
     first = [replace(figure, protocol="tang", printed={}) for figure in FIGURES[:3]]
-    assert "EN 7.250 / 7.000" in index_line(config, [*first, *FIGURES])
-    assert index_line(config, first).endswith("| Near, `tang` | SD – / 42.12, MSE – / 2000 |")
-    assert index_line(config, FIGURES[3:]).endswith("| here | – | – |")
+    assert "EN 7.250 / 7.000" in index_line(benchmark, [*first, *FIGURES])
+    assert index_line(benchmark, first).endswith("| Near, `tang` | SD – / 42.12, MSE – / 2000 |")
+    assert index_line(benchmark, FIGURES[3:]).endswith("| here | – | – |")
 
 
 # The first text of a card -------------------------------------------------------------------------
 
 
-def test_a_new_card_has_every_table(config, capsys):
-    (config.path.parent / "didfuse" / "README.md").write_text("written by save_pretrained\n")
-    command = ["benchmark", "--config", str(config.path), "--new-card", "didfuse"]
-    assert main(command) == 0
-    assert f"wrote {card_of(config)}" in capsys.readouterr().out
-    text = card_of(config).read_text(encoding="utf-8")
+def test_a_new_card_has_every_table(benchmark):
+    (benchmark.folder / "didfuse" / "README.md").write_text("written by save_pretrained\n")
+    assert not is_begun(benchmark, "didfuse")
+    assert begin_card(benchmark, "didfuse") == card_of(benchmark)
+    write_documents(benchmark)
+    text = card_of(benchmark).read_text(encoding="utf-8")
     assert text.startswith("---\nlicense: cc0-1.0\n")
     assert "# DIDFuse\n" in text
     assert "written by save_pretrained" not in text
     for part in ("| sha256 |", "delta to paper", "| channel attention | rule |", "](pairs.png)"):
         assert part in text
-    assert stale_documents(config) == []
-    assert main(command) == 1
-    assert "has tables already" in capsys.readouterr().err
+    assert stale_documents(benchmark) == []
+    assert is_begun(benchmark, "didfuse")
 
 
-def test_new_cards_of_medical_weights(monkeypatch, config):
+def test_new_cards_of_medical_weights(monkeypatch, benchmark):
     publish(monkeypatch, {"coconet.medical": PUBLISHED["coconet.medical"]})
-    text = card_template(config, "coconet.medical")
+    (benchmark.folder / "coconet.medical").mkdir()
+    text = begin_card(benchmark, "coconet.medical").read_text(encoding="utf-8")
+    assert "# CoCoNet medical\n" in text
     assert '.load("coconet.medical").fuse("functional.png", "mri.png")' in text
     assert "![functional, mri, fused](pairs.png)" in text
 
 
-def test_new_cards_need_published_weights_and_a_folder(config, monkeypatch):
-    with pytest.raises(ValueError, match="no published weights called 'unet'"):
-        write_card(config, "unet")
-    publish(monkeypatch, PUBLISHED)
-    with pytest.raises(FileNotFoundError, match="save_pretrained"):
-        write_card(config, "chitnet")
+def test_new_cards_need_published_weights(benchmark):
+    with pytest.raises(ValueError, match="no published weights called 'chitnet'"):
+        begin_card(benchmark, "chitnet")
 
 
 # Fingerprints -------------------------------------------------------------------------------------
@@ -309,13 +315,13 @@ def test_fingerprints_are_of_weights_and_options(tmp_path):
     assert weights.fingerprint(folder, **stored) == first
 
     path = folder / "config.json"
-    config = json.loads(path.read_text())
-    turned = {"fusionzoo_version": "9", **config, "options": dict(reversed(stored.items()))}
+    benchmark = json.loads(path.read_text())
+    turned = {"fusionzoo_version": "9", **benchmark, "options": dict(reversed(stored.items()))}
     path.write_text(json.dumps(turned))
     assert weights.fingerprint(folder) == first
-    path.write_text(json.dumps({**config, "options": {**stored, "gain": 9.0}}))
+    path.write_text(json.dumps({**benchmark, "options": {**stored, "gain": 9.0}}))
     assert weights.fingerprint(folder) == weights.fingerprint(folder, gain=9.0) != first
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(benchmark))
     (folder / "model.safetensors").write_bytes(b"other")
     assert weights.fingerprint(folder) != first
 

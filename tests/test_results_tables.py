@@ -3,50 +3,28 @@
 from dataclasses import replace
 from pathlib import Path
 
+import overviews
 import pytest
-from results_helpers import FIGURES, config_file, publish
+import tables
+from cards import refreshed, stale_documents, write_documents
+from figures import figures_text
+from results_helpers import FIGURES, made_benchmark, publish
 
-from fusionzoo import weights
-from fusionzoo.benchmark.run import stale_figures
-from fusionzoo.cli import main
 from fusionzoo.models import MODELS
-from fusionzoo.results import (
-    figures_text,
-    overviews,
-    read_config,
-    refreshed,
-    stale_documents,
-    tables,
-    write_documents,
-)
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMITTED = ROOT / "checkpoints" / "benchmark.yaml"
 
 
 @pytest.fixture
-def config(tmp_path):
-    config = read_config(config_file(tmp_path))
-    config.results.write_text(figures_text(FIGURES, config.printed_names), encoding="utf-8")
-    return config
+def benchmark(tmp_path):
+    benchmark = made_benchmark(tmp_path)
+    benchmark.results.write_text(figures_text(FIGURES, benchmark.printed_names), encoding="utf-8")
+    return benchmark
 
 
 @pytest.fixture
 def published(monkeypatch):
     publish(monkeypatch)
-
-
-def test_committed_tables_are_those_of_the_csv():
-    # Stale? `fusionzoo benchmark --tables-only`
-    assert stale_documents(read_config(COMMITTED)) == []
-
-
-def test_committed_figures_are_those_of_the_weights_and_the_benchmark_file():
-    # Stale? `fusionzoo benchmark --data DIR`
-    config = read_config(COMMITTED)
-    trained = {run.model for run in config.runs} & weights.weights_table().keys()
-    lines = [line for line in stale_figures(config) if any(f" {key} " in line for key in trained)]
-    assert lines == []
 
 
 def test_committed_readme_has_the_tables():
@@ -57,8 +35,8 @@ def test_committed_readme_has_the_tables():
         assert f"`{name}`" in text
 
 
-def test_results_show_ours_printed_and_delta(config, published):
-    readme, card = refreshed(config).values()
+def test_results_show_ours_printed_and_delta(benchmark, published):
+    readme, card = refreshed(benchmark).values()
     table = card.split("<!-- end table -->")[0].splitlines()
     assert "Near, 25 pairs, protocol `cddfuse`:" in table
     start = table.index("|  | EN ↑ | SD ↑ | MSE ↓ |")
@@ -74,22 +52,22 @@ def test_results_show_ours_printed_and_delta(config, published):
     assert "| **didfuse** | 7.000 | 42.12 | 2000 |" in readme
 
 
-def test_stretched_results_say_so(config, published):
+def test_stretched_results_say_so(benchmark, published):
     spread = [replace(figure, set="far", stretch="yes") for figure in FIGURES[:3]]
-    text = tables.results_table(config, [*FIGURES, *spread])
+    text = tables.results_table(benchmark, [*FIGURES, *spread])
     assert "Near, 25 pairs, protocol `cddfuse`:\n" in text
     assert "far, 25 pairs, protocol `cddfuse`, results stretched to 0…255:\n" in text
 
 
-def test_comparisons_mark_the_best(config):
-    text = tables.comparison_table(config, FIGURES, "rules", "didfuse")
+def test_comparisons_mark_the_best(benchmark):
+    text = tables.comparison_table(benchmark, FIGURES, "rules", "didfuse")
     assert "| channel attention | rule | EN ↑ | SD ↑ | MSE ↓ |" in text
     assert "| none | sum | **7.000** | **42.12** | *2000* |" in text
     assert "| none | average | *6.500* | *30.00* | **1500** |" in text
 
 
-def test_models_have_facts_and_figures(config, published):
-    readme = refreshed(config)[config.path.parents[1] / "README.md"]
+def test_models_have_facts_and_figures(benchmark, published):
+    readme = refreshed(benchmark)[benchmark.folder.parent / "README.md"]
     line = next(line for line in readme.splitlines() if line.startswith("| [`didfuse`]"))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[0] == "[`didfuse`](checkpoints/didfuse/README.md)"
@@ -97,35 +75,35 @@ def test_models_have_facts_and_figures(config, published):
     assert cells[2:] == ["262 k", "1.05 MB", "CC0-1.0", "Near, `cddfuse`", "42.12", "2000"]
 
 
-def test_models_without_weights_or_figures(config, monkeypatch):
+def test_models_without_weights_or_figures(benchmark, monkeypatch):
     monkeypatch.setattr(overviews, "weights_table", dict)
-    lines = overviews.models_table(config, [], "checkpoints").splitlines()
+    lines = overviews.models_table(benchmark, [], "checkpoints").splitlines()
     (line,) = (line for line in lines if line.startswith("| `didfuse` | [DIDFuse"))
     assert line.endswith("| – | none yet | – | – | – | – |")
 
 
-def test_only_what_is_between_markers_changes(config, published):
-    assert len(write_documents(config)) == 2
-    text = (config.path.parents[1] / "README.md").read_text(encoding="utf-8")
+def test_only_what_is_between_markers_changes(benchmark, published):
+    assert len(write_documents(benchmark)) == 2
+    text = (benchmark.folder.parent / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# Title\n\n<!-- table: models -->\n\n| model |")
     assert "old" not in text
     assert "|\n\n<!-- end table -->\n\nWords stay.\n\n<!-- table: results -->\n\nNear" in text
     assert text.endswith("<!-- end table -->\n")
-    assert stale_documents(config) == []
-    assert write_documents(config) == []
+    assert stale_documents(benchmark) == []
+    assert write_documents(benchmark) == []
 
 
-def test_stale_documents_are_found(config, published):
-    write_documents(config)
+def test_stale_documents_are_found(benchmark, published):
+    write_documents(benchmark)
     changed = [replace(FIGURES[0], ours=7.1), *FIGURES[1:]]
-    config.results.write_text(figures_text(changed, config.printed_names), encoding="utf-8")
-    assert {path.name for path in stale_documents(config)} == {"README.md"}
-    assert len(stale_documents(config)) == 2
+    benchmark.results.write_text(figures_text(changed, benchmark.printed_names), encoding="utf-8")
+    assert {path.name for path in stale_documents(benchmark)} == {"README.md"}
+    assert len(stale_documents(benchmark)) == 2
 
 
-def test_tables_without_figures_say_so(config):
-    config.results.unlink()
-    card = refreshed(config)[config.path.parent / "didfuse" / "README.md"]
+def test_tables_without_figures_say_so(benchmark):
+    benchmark.results.unlink()
+    card = refreshed(benchmark)[benchmark.folder / "didfuse" / "README.md"]
     assert card.count("*Not measured yet.*") == 2
 
 
@@ -136,30 +114,20 @@ def test_tables_without_figures_say_so(config):
             "<!-- table: result -->",
             "there are models, weights, facts WEIGHTS, results, results MODEL, rules",
         ),
-        ("<!-- table: rules coconet -->", "runs no model 'coconet'"),
+        ("<!-- table: rules coconet -->", "there are no runs of 'coconet'"),
     ],
 )
-def test_unknown_tables_are_refused(config, marker, message):
-    path = config.path.parents[1] / "README.md"
+def test_unknown_tables_are_refused(benchmark, marker, message):
+    path = benchmark.folder.parent / "README.md"
     path.write_text(f"{marker}\n<!-- end table -->\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"README\.md") as error:
-        refreshed(config)
+        refreshed(benchmark)
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("tail", ["", "\n<!-- table: results -->\n<!-- end table -->\n"])
-def test_a_marker_without_end_is_refused(config, tail):
-    path = config.path.parents[1] / "README.md"
+def test_a_marker_without_end_is_refused(benchmark, tail):
+    path = benchmark.folder.parent / "README.md"
     path.write_text(f"<!-- table: models -->\n{tail}", encoding="utf-8")
     with pytest.raises(ValueError, match="<!-- table: models --> has no <!-- end table -->"):
-        refreshed(config)
-
-
-def test_command_makes_tables_and_checks_them(config, capsys):
-    command = ["benchmark", "--config", str(config.path)]
-    assert main([*command, "--check"]) == 1
-    assert "tables or header are stale" in capsys.readouterr().out
-    assert main([*command, "--tables-only"]) == 0
-    assert f"wrote {config.path.parents[1] / 'README.md'}" in capsys.readouterr().out
-    main([*command, "--check"])
-    assert "tables or header are stale" not in capsys.readouterr().out
+        refreshed(benchmark)

@@ -36,9 +36,6 @@ COMMANDS = {
     "test": Command("fusionzoo.cli.engine", "measure a model on test pairs"),
     "predict": Command("fusionzoo.cli.engine", "fuse the pairs of a data module to a folder"),
     "evaluate": Command("fusionzoo.cli.evaluate", "measure fused images by published metrics"),
-    "benchmark": Command(
-        "fusionzoo.cli.benchmark", "measure the published weights; write the results tables"
-    ),
     "bench": Command("fusionzoo.cli.bench", "measure speed and memory of fusing"),
     "import-weights": Command(
         "fusionzoo.cli.import_weights", "convert weights that a paper's authors released"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fusionzoo.benchmark import measure_fusing, measure_metrics
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
+from fusionzoo.speed import measure_fusing, measure_metrics
 
 #: Measured by ``--metrics`` without names: all there are. Asking for them would load torch.
 PROTOCOLS = ("zoo", "cddfuse", "tang", "vifb")

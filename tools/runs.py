@@ -1,15 +1,24 @@
-"""What is run: the YAML file that names models, test sets, protocols and printed values."""
+"""What is measured: test sets, and the runs of each published model on them.
+
+``checkpoints/benchmark.yaml`` holds what all runs share, ``checkpoints/KEY/benchmark.yaml`` those
+of KEY. Comments at the top of the shared file explain both.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from fusionzoo.errors import InputError, MissingFileError, check_choice
+
 #: The table of a run that names none: a model with the options stored with its weights.
 MAIN = "results"
+RUNS_NAME = "benchmark.yaml"
 RESULTS_NAME = "results.csv"
 
 
@@ -26,9 +35,9 @@ class TestSet:
         holdout: take only so many pairs, those that training with this ``seed`` and these folders
             as roots keeps back; 0 takes all.
         seed: that of the training.
-        darken_ir: factor of the infrared image's values, above 0 and at most 1, with which pairs by
+        dim_ir: factor of the infrared image's values, above 0 and at most 1, with which pairs by
             day stand for others, such as those by night.
-        darken_vi: of the visible image's.
+        dim_vi: of the visible image's.
     """
 
     __test__ = False  # the name is no test's
@@ -40,8 +49,8 @@ class TestSet:
     vi: str = "vi"
     holdout: int = 0
     seed: int = 0
-    darken_ir: float = 1.0
-    darken_vi: float = 1.0
+    dim_ir: float = 1.0
+    dim_vi: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,27 +103,33 @@ class Run:
         stretch = "yes" if self.stretch else "no"
         return (self.model, self.table, self.options_text, self.set, self.protocol, stretch)
 
+    def printed_of(self, metric: str) -> dict[str, float]:
+        """What was printed for a metric, by the name of who printed it."""
+        return {one.name: one.values[metric] for one in self.printed if metric in one.values}
+
 
 @dataclass(frozen=True)
-class Config:
-    """The whole file.
+class Benchmark:
+    """All that is to be measured.
 
     Attributes:
-        path: of the file.
+        folder: the checkpoints.
         sets: test sets by name.
-        runs: in the order of the tables.
+        usual_sets: names of those that new weights begin with, by task.
         summary: metrics that the table of models shows.
+        runs: in the order of the tables.
     """
 
-    path: Path
+    folder: Path
     sets: Mapping[str, TestSet]
-    runs: tuple[Run, ...]
+    usual_sets: Mapping[str, tuple[str, ...]]
     summary: tuple[str, ...]
+    runs: tuple[Run, ...]
 
     @property
     def results(self) -> Path:
-        """The CSV file: beside this one."""
-        return self.path.parent / RESULTS_NAME
+        """The CSV file of what was measured."""
+        return self.folder / RESULTS_NAME
 
     @property
     def printed_names(self) -> list[str]:
@@ -122,76 +137,84 @@ class Config:
         return list(dict.fromkeys(p.name for run in self.runs for p in run.printed))
 
 
-def read_config(path: str | os.PathLike[str]) -> Config:
-    """Read a benchmark file; ``checkpoints/benchmark.yaml`` is the example with comments.
+def read_benchmark(folder: str | os.PathLike[str]) -> Benchmark:
+    """Read the shared file of a folder of checkpoints, and the runs of each model in it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not of that form; the message says where.
+        MissingFileError: there is no shared file.
+        InputError: a file is not of its form; the message says where.
     """
-    import yaml
-
-    path = Path(path)
+    folder = Path(folder).resolve()
+    path = folder / RUNS_NAME
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; give a benchmark.yaml")
+        raise MissingFileError(f"{path}: no such file; name a folder of checkpoints")
+    shared = _fields(_content(path), ("sets",), ("summary", "metrics", "usual_sets"), str(path))
+    sets = {name: _read_set(name, facts, path) for name, facts in shared["sets"].items()}
+    metrics = shared.get("metrics", {})
+    runs: list[Run] = []
+    for own in sorted(folder.glob(f"*/{RUNS_NAME}")):
+        entries = _fields(_content(own), ("runs",), (), str(own))["runs"]
+        for number, facts in enumerate(_listed(entries, f"{own}: runs"), start=1):
+            runs += _read_runs(own.parent.name, facts, sets, metrics, f"{own}: run {number}")
+        keys = [run.key for run in runs]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise InputError(f"{own}: this is run twice: {' '.join(filter(None, key))}")
+    usual = {task: tuple(names) for task, names in shared.get("usual_sets", {}).items()}
+    return Benchmark(folder, sets, usual, tuple(shared.get("summary", ())), tuple(runs))
+
+
+def _content(path: Path) -> Any:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from None
-    content = _fields(content, ("sets", "runs"), ("summary",), str(path))
-    sets = {
-        str(name): _read_set(str(name), facts, f"{path}: set {name!r}")
-        for name, facts in _mapping(content["sets"], f"{path}: sets").items()
-    }
-    runs = [
-        run
-        for number, facts in enumerate(_list(content["runs"], f"{path}: runs"), start=1)
-        for run in _read_runs(facts, sets, f"{path}: run {number}")
-    ]
-    keys = [run.key for run in runs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ValueError(f"{path}: this is run twice: {' '.join(filter(None, key))}")
-    summary = tuple(map(str, _list(content.get("summary", []), f"{path}: summary")))
-    return Config(path, sets, tuple(runs), summary)
+        raise InputError(f"{path} is not YAML: {error}") from None
 
 
-def _read_set(name: str, facts: Any, where: str) -> TestSet:
-    if isinstance(facts, str):
-        facts = {"folders": facts}
-    optional = ("title", "ir", "vi", "holdout", "seed", "darken_ir", "darken_vi")
+def _read_set(name: str, facts: Any, path: Path) -> TestSet:
+    where = f"{path}: set {name!r}"
+    optional = ("title", "ir", "vi", "holdout", "seed", "dim_ir", "dim_vi")
     facts = _fields(facts, ("folders",), optional, where)
-    for key in ("darken_ir", "darken_vi"):
+    for key in ("dim_ir", "dim_vi"):
         factor = facts.get(key, 1.0)
         if not isinstance(factor, int | float) or not 0 < factor <= 1:
-            raise ValueError(f"{where}: {key} must be above 0 and at most 1, not {factor!r}")
+            raise InputError(f"{where}: {key} must be above 0 and at most 1, not {factor!r}")
     folders = facts.pop("folders")
-    folders = (folders,) if isinstance(folders, str) else tuple(_list(folders, where))
+    folders = (folders,) if isinstance(folders, str) else tuple(_listed(folders, where))
     return TestSet(name, facts.pop("title", name), folders, **facts)
 
 
-def _read_runs(facts: Any, sets: Mapping[str, TestSet], where: str) -> list[Run]:
+def _read_runs(
+    key: str,
+    facts: Any,
+    sets: Mapping[str, TestSet],
+    shared_metrics: Mapping[str, Iterable[str]],
+    where: str,
+) -> list[Run]:
     """The runs of an entry: each of its sets, with each of its options."""
     optional = ("protocol", "metrics", "stretch", "options", "each", "table", "printed")
-    facts = _fields(facts, ("model", "sets"), optional, where)
-    chosen = [str(name) for name in _list(facts.pop("sets"), where)]
-    options = _mapping(facts.pop("options", {}), f"{where}: options")
-    variants = _list(facts.pop("each", [{}]), f"{where}: each")
+    facts = _fields(facts, ("sets",), optional, where)
+    chosen = _listed(facts.pop("sets"), f"{where}: sets")
+    options = facts.pop("options", {})
+    variants = _listed(facts.pop("each", [{}]), f"{where}: each")
     printed = [
         _fields(entry, ("name", "set", "source", "values"), (), f"{where}: printed")
-        for entry in _list(facts.pop("printed", []), f"{where}: printed")
+        for entry in _listed(facts.pop("printed", []), f"{where}: printed")
     ]
     for name in [*chosen, *(entry["set"] for entry in printed)]:
-        if name not in sets:
-            raise ValueError(f"{where}: there is no set {name!r}; sets are {', '.join(sets)}")
+        check_choice(f"{where}: set", name, sets)
     metrics = facts.pop("metrics", None)
+    if isinstance(metrics, str):
+        check_choice(f"{where}: metrics", metrics, shared_metrics)
+        metrics = shared_metrics[metrics]
     return [
         Run(
+            model=key,
             set=name,
-            options={**options, **_mapping(variant, f"{where}: each")},
-            metrics=None if metrics is None else tuple(_list(metrics, f"{where}: metrics")),
+            options={**options, **variant},
+            metrics=None if metrics is None else tuple(_listed(metrics, f"{where}: metrics")),
             printed=tuple(
-                Printed(entry["name"], entry["source"].strip(), _values(entry["values"], where))
+                Printed(entry["name"], entry["source"].strip(), entry["values"])
                 for entry in printed
                 if entry["set"] == name
             ),
@@ -202,30 +225,21 @@ def _read_runs(facts: Any, sets: Mapping[str, TestSet], where: str) -> list[Run]
     ]
 
 
-def _values(values: Any, where: str) -> dict[str, float]:
-    return {name: float(value) for name, value in _mapping(values, f"{where}: values").items()}
-
-
 def _fields(
     facts: Any, needed: tuple[str, ...], optional: tuple[str, ...], where: str
 ) -> dict[str, Any]:
     """A mapping with these keys and no others, as a copy."""
-    facts = dict(_mapping(facts, where))
+    if not isinstance(facts, Mapping):
+        raise InputError(f"{where}: expected names with values, found {facts!r}")
     wrong = [f"{key} is missing" for key in needed if key not in facts]
     wrong += [f"{key} is unknown" for key in facts if key not in (*needed, *optional)]
     if wrong:
         known = ", ".join((*needed, *optional))
-        raise ValueError(f"{where}: {'; '.join(wrong)} (there are {known})")
-    return facts
+        raise InputError(f"{where}: {'; '.join(wrong)} (there are {known})")
+    return dict(facts)
 
 
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{where}: expected names with values, found {value!r}")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
+def _listed(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"{where}: expected a list, found {value!r}")
+        raise InputError(f"{where}: expected a list, found {value!r}")
     return value

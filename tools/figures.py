@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fusionzoo.errors import InputError
+
 #: All figures have so many decimals: enough for every printed table, too few for the noise
 #: between machines.
 DECIMALS = 4
@@ -25,8 +27,7 @@ class Figure:
     """One metric of one run.
 
     Attributes:
-        model, table, options, set, protocol, stretch: the run's, as text; see
-            :class:`fusionzoo.results.Run`.
+        model, table, options, set, protocol, stretch: the run's, as text; see :class:`runs.Run`.
         pairs: how many were measured.
         weights: :func:`fusionzoo.weights.fingerprint` of the weights and options that were run.
         metric: its name.
@@ -86,7 +87,7 @@ def read_figures(path: str | os.PathLike[str]) -> list[Figure]:
     """Read the CSV; no file means no figures yet.
 
     Raises:
-        ValueError: it is not what :func:`figures_text` writes.
+        InputError: it is not what :func:`figures_text` writes.
     """
     path = Path(path)
     if not path.is_file():
@@ -96,14 +97,14 @@ def read_figures(path: str | os.PathLike[str]) -> list[Figure]:
         names = reader.fieldnames or []
         lacking = [name for name in _FIRST if name not in names]
         if lacking:
-            raise ValueError(f"{path}: lacks the columns {', '.join(lacking)}; write it anew")
+            raise InputError(f"{path}: lacks the columns {', '.join(lacking)}; write it anew")
         printed = [name for name in names if name not in _FIRST and _delta(name) in names]
         figures = []
         for row in reader:
             try:
                 figures.append(_figure(row, printed))
             except (TypeError, ValueError) as error:
-                raise ValueError(f"{path}: line {reader.line_num}: {error}") from None
+                raise InputError(f"{path}: line {reader.line_num}: {error}") from None
     return figures
 
 

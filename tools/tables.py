@@ -6,14 +6,23 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TypeVar
 
+from figures import Figure
+from overviews import (
+    direction,
+    facts_table,
+    models_table,
+    raised,
+    row,
+    text_of,
+    title,
+    weights_index,
+)
+from runs import MAIN, RUNS_NAME, Benchmark
+
+from fusionzoo.errors import InputError
 from fusionzoo.evaluation.measuring import places
 from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
 from fusionzoo.evaluation.reports import arrow
-from fusionzoo.results.config import MAIN, Config
-from fusionzoo.results.facts import facts_table
-from fusionzoo.results.figures import Figure
-from fusionzoo.results.markdown import raised, row, text_of
-from fusionzoo.results.overviews import direction, models_table, title, weights_index
 
 NOT_YET = "*Not measured yet.*"
 _OVERVIEWS = {"models": models_table, "weights": weights_index}
@@ -23,7 +32,7 @@ _Key = TypeVar("_Key")
 
 
 def table_text(
-    config: Config,
+    benchmark: Benchmark,
     figures: Sequence[Figure],
     name: str,
     key: str | None = None,
@@ -33,43 +42,43 @@ def table_text(
     """A table by the words of its marker, as Markdown that ends in a line break.
 
     Args:
-        config: what is run.
+        benchmark: what is run.
         figures: what was measured.
         name: ``models``, ``weights``, ``facts``, ``results`` or the ``table`` of some runs.
         key: of one model's weights.
         cards: way from the document to the folder of the checkpoints.
 
     Raises:
-        ValueError: there is no such table.
-        FileNotFoundError: the facts are asked for, and the weights' folder has no config.
+        InputError: there is no such table.
+        FileNotFoundError: the facts are asked for, and the weights' folder has no benchmark.
     """
     if name in _OVERVIEWS and key is None:
-        return _OVERVIEWS[name](config, figures, cards)
+        return _OVERVIEWS[name](benchmark, figures, cards)
     if name == "facts" and key is not None:
-        return facts_table(config, key)
-    tables = sorted({run.table for run in config.runs})
-    if key is not None and key not in {run.model for run in config.runs}:
-        raise ValueError(f"{config.path} runs no model {key!r}")
+        return facts_table(benchmark, key)
+    tables = sorted({run.table for run in benchmark.runs})
+    if key is not None and key not in {run.model for run in benchmark.runs}:
+        raise InputError(f"{benchmark.folder / key / RUNS_NAME}: there are no runs of {key!r}")
     if name == MAIN:
-        return results_table(config, figures, key)
+        return results_table(benchmark, figures, key)
     if name in tables and key is not None:
-        return comparison_table(config, figures, name, key)
+        return comparison_table(benchmark, figures, name, key)
     known = [*_OVERVIEWS, "facts WEIGHTS", MAIN, *(f"{table} MODEL" for table in tables)]
-    raise ValueError(f"there is no such table; there are {', '.join(known)}")
+    raise InputError(f"there is no such table; there are {', '.join(known)}")
 
 
-def results_table(config: Config, figures: Sequence[Figure], key: str | None = None) -> str:
+def results_table(benchmark: Benchmark, figures: Sequence[Figure], key: str | None = None) -> str:
     """Ours, printed values and the difference: one table for each test set and protocol."""
     chosen = [f for f in figures if f.table == MAIN and key in (None, f.model)]
     blocks, notes = [], []
     for (set_name, protocol, stretch), group in _grouped(chosen, _place):
         metrics = list(dict.fromkeys(figure.metric for figure in group))
         pairs = {figure.pairs for figure in group}
-        lines = [_caption(config, set_name, protocol, stretch, pairs), ""]
+        lines = [_caption(benchmark, set_name, protocol, stretch, pairs), ""]
         lines += row("", *(m + arrow(direction(protocol, m)) for m in metrics))
         lines += row("---", *["---:"] * len(metrics))
         for run_key, run_figures in _grouped(group, lambda figure: figure.key):
-            lines += _run_lines(config, run_key, run_figures, metrics, notes)
+            lines += _run_lines(benchmark, run_key, run_figures, metrics, notes)
         blocks.append(lines)
     if not blocks:
         return text_of([NOT_YET])
@@ -79,7 +88,7 @@ def results_table(config: Config, figures: Sequence[Figure], key: str | None = N
     return "\n".join([*map(text_of, blocks), *map(text_of, [[note] for note in footnotes])])
 
 
-def comparison_table(config: Config, figures: Sequence[Figure], name: str, key: str) -> str:
+def comparison_table(benchmark: Benchmark, figures: Sequence[Figure], name: str, key: str) -> str:
     """One model with several options, such as all fusion rules; the best two marked."""
     chosen = [figure for figure in figures if figure.table == name and figure.model == key]
     blocks = []
@@ -88,7 +97,7 @@ def comparison_table(config: Config, figures: Sequence[Figure], name: str, key: 
         pairs = {figure.pairs for figure in group}
         options = {figure.options: _options(figure.options) for figure in group}
         headings = list(dict.fromkeys(head for found in options.values() for head in found))
-        lines = [_caption(config, set_name, protocol, stretch, pairs), ""]
+        lines = [_caption(benchmark, set_name, protocol, stretch, pairs), ""]
         lines += row(*(head.replace("_", " ") for head in headings),
                       *(m + arrow(direction(protocol, m)) for m in metrics))  # fmt: skip
         lines += row(*["---"] * len(headings), *["---:"] * len(metrics))
@@ -104,7 +113,7 @@ def comparison_table(config: Config, figures: Sequence[Figure], name: str, key: 
 
 
 def _run_lines(
-    config: Config,
+    benchmark: Benchmark,
     key: tuple[str, ...],
     figures: Sequence[Figure],
     metrics: Sequence[str],
@@ -112,7 +121,7 @@ def _run_lines(
 ) -> list[str]:
     """A run's line, and two for each kind of printed values; their sources go to ``notes``."""
     by_metric = {figure.metric: figure for figure in figures}
-    run = next((run for run in config.runs if run.key == key), None)
+    run = next((run for run in benchmark.runs if run.key == key), None)
     label = f"**{key[0]}**" + (f" ({key[2]})" if key[2] else "")
     ours = {m: by_metric[m].ours for m in metrics if m in by_metric}
     digits = {m: decimals([ours.get(m) or 0.0]) for m in metrics}
@@ -147,9 +156,11 @@ def _column(
     return [_MARKS[best[n]].format(cell) if n in best else cell for n, cell in enumerate(cells)]
 
 
-def _caption(config: Config, name: str, protocol: str, stretch: str, pairs: Iterable[int]) -> str:
+def _caption(
+    benchmark: Benchmark, name: str, protocol: str, stretch: str, pairs: Iterable[int]
+) -> str:
     counts = " or ".join(str(count) for count in sorted(set(pairs)))
-    text = f"{title(config, name)}, {counts} pairs, protocol `{protocol}`"
+    text = f"{title(benchmark, name)}, {counts} pairs, protocol `{protocol}`"
     return f"{text}, results stretched to 0…255:" if stretch == "yes" else f"{text}:"
 
 

@@ -1,0 +1,310 @@
+"""How fast a model fuses, how fast metrics are measured, and how much memory that takes.
+
+What is measured runs in a fresh Python process, so that nothing else of this one counts; neither
+torch nor numpy is imported in this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusionzoo.errors import InputError, ResultError, check_choice
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fusionzoo.module import FusionModule
+
+__all__ = ["measure_fusing", "measure_metrics"]
+
+# The child gets its import path along with the question: it measures the same package as this one.
+_CHILD = (
+    "import json, sys; question = json.load(sys.stdin); sys.path[:] = question.pop('path'); "
+    "import fusionzoo.speed as speed; "
+    "print(json.dumps(getattr(speed, question.pop('function'))(**question)))"
+)
+_MB = 1e6
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def measure_fusing(
+    model: str = "didfuse",
+    *,
+    size: tuple[int, int] = (640, 480),
+    options: Mapping[str, Any] | None = None,
+    untrained: bool = False,
+    runs: int = 5,
+    threads: int | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    batch_size: int = 1,
+    plain: bool = False,
+) -> dict[str, Any]:
+    """Time ``model.fuse`` on random 8-bit grey pairs, in a fresh Python process.
+
+    One call comes first that does not count. Random images cost what real ones do, and every
+    call has the same ones.
+
+    Args:
+        model: name, folder or checkpoint, as for :func:`fusionzoo.load`.
+        size: width and height in pixels.
+        options: model options in place of the stored ones.
+        untrained: take fresh weights; ``model`` is a name then.
+        runs: timed calls, at least 1.
+        threads: of the CPU (``OMP_NUM_THREADS``); by default what torch takes.
+        device: ``cpu``, ``cuda``, ``mps``, …
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        batch_size: pairs in one call, fused together.
+        plain: run the network as it is trained, without what ``for_inference`` makes faster: the
+            baseline of that.
+
+    Returns:
+        What was asked for, and ``seconds_median``, ``seconds_min``, ``seconds_max`` of a call;
+        ``seconds_first``, the call that does not count; ``megapixels_per_second``;
+        ``memory_peak_mb``, the largest resident memory of the process (10^6 bytes), and
+        ``memory_loaded_mb``, that before the first call; on CUDA also ``cuda_memory_peak_mb``,
+        what torch had allocated there. A memory that the system does not tell is None.
+        ``checksum``: mean and standard deviation of the first result, 0 … 255.
+
+    Raises:
+        InputError: an argument out of range.
+        ResultError: the process failed; its error is part of the message.
+    """
+    check_choice("dtype", dtype, _DTYPES)
+    question = {
+        "model": str(model),
+        "options": dict(options or {}),
+        "untrained": untrained,
+        "dtype": dtype,
+        "plain": plain,
+    }
+    how = {"size": size, "runs": runs, "device": device, "batch_size": batch_size}
+    return _ask("_fuse_here", {**question, **how}, threads)
+
+
+def measure_metrics(
+    protocol: str = "cddfuse",
+    metrics: Sequence[str] | None = None,
+    *,
+    size: tuple[int, int] = (640, 480),
+    runs: int = 5,
+    threads: int | None = None,
+    device: str = "cpu",
+    batch_size: int = 1,
+) -> dict[str, Any]:
+    """Time the metrics of a protocol on 8-bit grey pairs, in a fresh Python process.
+
+    One call comes first that does not count. The images are smooth noise, and always the same.
+
+    Args:
+        protocol: its name.
+        metrics: names; None takes the protocol's usual ones.
+        size: width and height in pixels.
+        runs: timed calls, at least 1.
+        threads: of the CPU (``OMP_NUM_THREADS``); by default what torch takes.
+        device: ``cpu``, ``cuda``, ``mps``, …
+        batch_size: pairs in one call.
+
+    Returns:
+        What was asked for, with the keys of :func:`measure_fusing` as far as they have a meaning
+        here; ``values`` are those of the first pair.
+
+    Raises:
+        InputError: an argument out of range.
+        ResultError: the process failed; its error is part of the message.
+    """
+    question = {"protocol": protocol, "metrics": None if metrics is None else list(metrics)}
+    how = {"size": size, "runs": runs, "device": device, "batch_size": batch_size}
+    return _ask("_metrics_here", {**question, **how}, threads)
+
+
+def _ask(function: str, question: Mapping[str, Any], threads: int | None) -> Any:
+    """Call a function of this file in a new process, with plain values."""
+    if min(*question["size"], question["runs"], question["batch_size"], threads or 1) < 1:
+        raise InputError("size, runs, threads and batch_size are at least 1")
+    environment = dict(os.environ)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
+    child = subprocess.run(
+        [sys.executable, "-c", _CHILD],
+        input=json.dumps({**question, "function": function, "path": sys.path}),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if child.returncode:
+        why = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
+        raise ResultError(f"the process that is measured failed: {why[0]}")
+    return json.loads(child.stdout.splitlines()[-1])
+
+
+# In the fresh process, which does nothing else ----------------------------------------------------
+
+
+def _fuse_here(
+    model: str,
+    options: dict[str, Any],
+    untrained: bool,
+    dtype: str,
+    plain: bool,
+    size: Sequence[int],
+    runs: int,
+    device: str,
+    batch_size: int,
+) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    from fusionzoo import zoo
+
+    make = zoo.create_model if untrained else zoo.load
+    module = make(model, **options).eval().to(device)
+    fuse_pairs = _plain_fuse(module, device, getattr(torch, dtype)) if plain else module.fuse
+    width, height = size
+    pixels = np.random.default_rng(0).integers(0, 256, (2, batch_size, height, width), np.uint8)
+    irs, vis = list(pixels[0]), list(pixels[1])
+
+    # The results are on the CPU, so a GPU has finished when this returns.
+    def fuse() -> Any:
+        return fuse_pairs(irs, vis, dtype=getattr(torch, dtype), batch_size=batch_size)[0]
+
+    fused, times = _timed(fuse, size, runs, device, batch_size)
+    return {
+        "model": model,
+        "options": options,
+        "untrained": untrained,
+        "dtype": dtype,
+        "plain": plain,
+        **times,
+        "checksum": [float(fused.mean()), float(fused.std())],
+    }
+
+
+def _metrics_here(
+    protocol: str,
+    metrics: list[str] | None,
+    size: Sequence[int],
+    runs: int,
+    device: str,
+    batch_size: int,
+) -> dict[str, Any]:
+    from fusionzoo.metrics import get_protocol, per_image
+
+    names = [entry.name for entry in get_protocol(protocol).select(metrics)]
+    width, height = size
+    images = [image.to(device) for image in _pictures(batch_size, height, width)]
+
+    # The values are on the CPU, so a GPU has finished when this returns.
+    def measure() -> dict[str, float]:
+        values = per_image(protocol, names, *images)
+        return {name: float(value[0]) for name, value in values.items()}
+
+    values, times = _timed(measure, size, runs, device, batch_size)
+    return {"protocol": protocol, "metrics": names, **times, "values": values}
+
+
+def _timed(
+    call: Callable[[], Any], size: Sequence[int], runs: int, device: str, batch_size: int
+) -> tuple[Any, dict[str, Any]]:
+    """What the first call gives, and the times and memory of all."""
+    import torch
+
+    from fusionzoo import __version__
+
+    def seconds() -> tuple[float, Any]:
+        start = time.perf_counter()
+        result = call()
+        return time.perf_counter() - start, result
+
+    loaded = _peak_memory()
+    first, result = seconds()
+    others = [seconds()[0] for _ in range(runs)]
+    median = statistics.median(others)
+    width, height = size
+    on_cuda = torch.device(device).type == "cuda"
+    return result, {
+        "width": width,
+        "height": height,
+        "batch_size": batch_size,
+        "device": device,
+        "device_name": torch.cuda.get_device_name(device) if on_cuda else _processor(),
+        "threads": torch.get_num_threads(),
+        "runs": runs,
+        "seconds_median": median,
+        "seconds_min": min(others),
+        "seconds_max": max(others),
+        "seconds_first": first,
+        "megapixels_per_second": width * height * batch_size / median / 1e6,
+        "memory_loaded_mb": loaded,
+        "memory_peak_mb": _peak_memory(),
+        "cuda_memory_peak_mb": torch.cuda.max_memory_allocated(device) / _MB if on_cuda else None,
+        "fusionzoo": __version__,
+        "torch": torch.__version__,
+    }
+
+
+def _plain_fuse(module: FusionModule, device: str, dtype: torch.dtype) -> Callable[..., Any]:
+    """``module.fuse`` with the network as it is trained."""
+    from fusionzoo.inference import fuse_images
+
+    network = module.network.to(dtype)
+    return partial(
+        fuse_images,
+        network,
+        device=device,
+        size_multiple=network.size_multiple,
+        min_size=network.min_size,
+        value_range=network.value_range,
+    )
+
+
+def _pictures(count: int, height: int, width: int) -> list[Tensor]:
+    """Fused, infrared and visible: uint8 ``(count, 1, height, width)``, alike as real ones are."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(
+        (3 * count, 1, max(2, height // 8), max(2, width // 8)), generator=generator
+    )
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    ir, vi, noise = smooth.split(count)
+    fused = 0.45 * ir + 0.45 * vi + 0.1 * noise
+    return [(image * 255).round().to(torch.uint8) for image in (fused, ir, vi)]
+
+
+def _peak_memory() -> float | None:
+    """Largest resident memory of this process so far, in MB (10^6 bytes)."""
+    # Linux's getrusage starts at the size of the process that started this one; this does not.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / _MB
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / _MB
+
+
+def _processor() -> str:
+    import platform
+
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

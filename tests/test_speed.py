@@ -1,0 +1,92 @@
+"""``fusionzoo bench``: speed and memory of fusing, and of the metrics."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_helpers import small_model
+
+import fusionzoo
+from fusionzoo import speed
+from fusionzoo.cli import bench, main
+from fusionzoo.metrics import list_metrics, list_protocols
+
+
+def test_bench_measures_the_model_and_its_baseline(tmp_path, capsys):
+    folder = small_model(tmp_path / "model")
+    out = tmp_path / "speed.json"
+    command = ["bench", "--model", str(folder), "--set", "rule=sum", "--size", "48x32"]
+    command += ["--runs", "3", "--threads", "1", "--device", "cpu"]
+    assert main([*command, "--baseline", "--json", str(out)]) == 0
+    plain, fused = json.loads(out.read_text())
+    assert (plain["plain"], fused["plain"]) == (True, False)
+    for result in (plain, fused):
+        assert (result["width"], result["height"], result["runs"]) == (48, 32, 3)
+        assert (result["threads"], result["device"], result["dtype"]) == (1, "cpu", "float32")
+        low, middle, high = (result[f"seconds_{key}"] for key in ("min", "median", "max"))
+        assert 0 < low <= middle <= high
+        assert result["memory_peak_mb"] >= result["memory_loaded_mb"] > 0
+    table = capsys.readouterr().out
+    assert "as trained" in table
+    assert "48 x 32" in table
+
+    # Both are the model that was asked for, with the option that was asked for.
+    images = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 48), np.uint8)[:, 0]
+    expected, other = (
+        fusionzoo.load(folder, **options).fuse(*images) for options in ({"rule": "sum"}, {})
+    )
+    for result in (plain, fused):
+        assert result["checksum"] == pytest.approx([expected.mean(), expected.std()], abs=0.02)
+        assert result["checksum"] != pytest.approx([other.mean(), other.std()], abs=0.02)
+
+
+def test_bench_of_fresh_weights():
+    how = {"size": [24, 16], "runs": 2, "device": "cpu", "batch_size": 2}
+    result = speed._fuse_here("didfuse", {"channels": 4}, True, "bfloat16", False, **how)
+    assert (result["untrained"], result["batch_size"], result["dtype"]) == (True, 2, "bfloat16")
+    pixels = 24 * 16 * 2
+    assert result["megapixels_per_second"] * result["seconds_median"] == pytest.approx(pixels / 1e6)
+
+
+def test_bench_hands_on_the_error_of_its_process(capsys):
+    assert main(["bench", "--model", "didfus", "--device", "cpu"]) == 1
+    assert "did you mean 'didfuse'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--size", "64"], ["--runs", "0"], ["--threads", "many"], ["--set", "rule"]]
+)
+def test_bench_usage(arguments, capsys):
+    try:
+        status = main(["bench", "--untrained", "--device", "cpu", *arguments])
+    except SystemExit as end:
+        status = end.code
+    assert status == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_unknown_device_is_a_usage_error(capsys):
+    assert main(["bench", "--untrained", "--device", "toaster"]) == 2
+    assert "--device toaster: no such device here; use" in capsys.readouterr().err
+
+
+def test_bench_of_metrics(tmp_path, capsys):
+    out = tmp_path / "speed.json"
+    command = ["bench", "--metrics", "cddfuse", "--size", "64x48", "--runs", "2", "--threads", "1"]
+    assert main([*command, "--device", "cpu", "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert (result["protocol"], result["width"], result["height"]) == ("cddfuse", 64, 48)
+    assert list(result["values"]) == list_metrics("cddfuse", columns_only=True)
+    assert 0 < result["seconds_min"] <= result["seconds_median"] <= result["seconds_max"]
+    assert "cddfuse" in capsys.readouterr().out
+
+
+def test_bench_of_metrics_knows_every_protocol():
+    assert sorted(bench.PROTOCOLS) == sorted(list_protocols())
+
+
+def test_bench_of_metrics_refuses():
+    with pytest.raises(ValueError, match="at least 1"):
+        speed.measure_metrics(runs=0)
+    with pytest.raises(RuntimeError, match="did you mean tang"):
+        speed.measure_metrics("tank", size=(32, 32), runs=1)
