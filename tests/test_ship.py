@@ -1,4 +1,4 @@
-"""``tools/ship.py`` in this repository: nothing is stale. tests/test_add_a_paper.py ships weights."""
+"""``tools/ship.py`` in this repository: nothing published is stale."""
 
 import ship
 
