@@ -43,7 +43,7 @@ def test_entries_agree_with_their_classes(name):
     model_class = MODELS[name].model_class()
     assert issubclass(model_class, FusionModule)
     assert model_class.name == name
-    assert model_class.modalities == MODELS[name].modalities
+    assert model_class.modalities == MODELS[name].modalities_of(name)
     kinds = {p.kind for p in inspect.signature(model_class).parameters.values()}
     # create_model names valid options, so a class must not swallow unknown ones.
     assert kinds == {inspect.Parameter.POSITIONAL_OR_KEYWORD} or kinds == {

@@ -163,8 +163,7 @@ def hub_header_of(benchmark: Benchmark, figures: Sequence[Figure], key: str) -> 
 
 def task_of(key: str) -> str:
     """What weights are for: their tag, where that is one of the model's tasks, or the first."""
-    tasks, tag = entry_of(key).tasks, key.partition(".")[2]
-    return tag if tag in tasks else tasks[0]
+    return entry_of(key).task_of(key)
 
 
 def _licence(text: str) -> dict[str, str]:

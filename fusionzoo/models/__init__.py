@@ -13,14 +13,44 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from fusionzoo.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fusionzoo.module import FusionModule
 
-__all__ = ["MODELS", "Importer", "ModelEntry", "build_table"]
+__all__ = ["MODELS", "ROLES", "Importer", "ModelEntry", "Roles", "build_table", "split_key"]
+
+
+class Roles(NamedTuple):
+    """What the two images of a task are.
+
+    Attributes:
+        modalities: the first and the second input of ``fuse``.
+        color_from: the image that gives the result its colour and kind: ``"ir"`` is the first,
+            ``"vi"`` the second.
+    """
+
+    modalities: tuple[str, str]
+    color_from: Literal["ir", "vi"]
+
+
+#: The tasks that models are made for, by the name that ``task`` options and key tags use.
+ROLES: Mapping[str, Roles] = MappingProxyType(
+    {
+        "infrared-visible": Roles(("infrared", "visible"), "vi"),
+        "medical": Roles(("functional", "MRI"), "ir"),
+    }
+)
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Split a key of weights, ``name`` or ``name.tag``, into name and tag (``""`` without one)."""
+    name, _, tag = key.partition(".")
+    return name, tag
 
 
 @dataclass(frozen=True)
@@ -57,10 +87,9 @@ class ModelEntry:
         title: the paper's title.
         paper: the paper's address.
         year: the year of that publication.
-        modalities: what the two inputs of ``fuse`` are, in order.
-        tagged_modalities: the same for weights with a tag (``medical`` in ``coconet.medical``),
-            where it differs.
-        tasks: what the model is meant for.
+        tasks: what the model is meant for, keys of :data:`ROLES`; the first is that of weights
+            without a tag. Weights for another one have its name as their tag
+            (``coconet.medical``).
         importer: how to read weights that the authors released, if they did.
     """
 
@@ -69,16 +98,17 @@ class ModelEntry:
     title: str
     paper: str
     year: int
-    modalities: tuple[str, str] = ("infrared", "visible")
-    tagged_modalities: Mapping[str, tuple[str, str]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
     tasks: tuple[str, ...] = ("infrared-visible",)
     importer: Importer | None = None
 
+    def task_of(self, key: str) -> str:
+        """What weights are for, from their key: its tag, where that is a task, or the first."""
+        _, tag = split_key(key)
+        return tag if tag in self.tasks else self.tasks[0]
+
     def modalities_of(self, key: str) -> tuple[str, str]:
         """What the two inputs are for a key of published weights, ``name`` or ``name.tag``."""
-        return self.tagged_modalities.get(key.partition(".")[2], self.modalities)
+        return ROLES[self.task_of(key)].modalities
 
     def model_class(self) -> type[FusionModule]:
         """Import and return the model's class (this is where torch gets loaded)."""
@@ -114,16 +144,16 @@ def build_table(entries: Iterable[ModelEntry]) -> Mapping[str, ModelEntry]:
     """Index entries by name, read-only.
 
     Raises:
-        ValueError: a name is taken twice, or has a form that ``load`` could not tell from a tag.
+        InputError: a name is taken twice, or has a form that ``load`` could not tell from a tag.
     """
     table: dict[str, ModelEntry] = {}
     for entry in entries:
         if not entry.name.isidentifier() or entry.name != entry.name.lower():
-            raise ValueError(
+            raise InputError(
                 f"model name {entry.name!r}: use lower-case letters, digits and underscores only"
             )
         if entry.name in table:
-            raise ValueError(
+            raise InputError(
                 f"two models are called {entry.name!r}: {table[entry.name].path} and {entry.path}; "
                 "rename one of them"
             )
@@ -157,7 +187,6 @@ MODELS: Mapping[str, ModelEntry] = build_table(
             ),
             paper="https://arxiv.org/abs/2211.10960",
             year=2023,
-            tagged_modalities=MappingProxyType({"medical": ("functional", "MRI")}),
             tasks=("infrared-visible", "medical"),
         ),
         ModelEntry(
@@ -187,7 +216,6 @@ MODELS: Mapping[str, ModelEntry] = build_table(
             title="A Semantic-Aware and Multi-Guided Network for Infrared-Visible Image Fusion",
             paper="https://arxiv.org/abs/2407.06159",
             year=2025,
-            tagged_modalities=MappingProxyType({"medical": ("functional", "MRI")}),
             tasks=("infrared-visible", "medical"),
         ),
     )

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusionzoo.errors import InputError, check_choice
+from fusionzoo.models import ROLES
 from fusionzoo.module import FusionModule
 
 from .losses import Weights, adaptive_terms, adaptive_weights, contrast_ratio
@@ -14,7 +16,6 @@ from .network import LEVELS, build
 from .vgg import VGGFeatures
 from .vgg_weights import fill_vgg
 
-TASKS = ("infrared-visible", "medical")
 CONTRASTS = ("both", "target", "detail", "none", "random")
 
 
@@ -84,22 +85,20 @@ class CoCoNet(FusionModule):
         lr: float = 1e-4,
         vgg_weights: str | None = None,
     ):
-        _check_choice("task", task, TASKS)
-        _check_choice("weight_rule", weight_rule, ("softmax", "released"))
-        _check_choice("contrast", contrast, CONTRASTS)
+        check_choice("task", task, ROLES)
+        check_choice("weight_rule", weight_rule, ("softmax", "released"))
+        check_choice("contrast", contrast, CONTRASTS)
         for key, value in (("fixed_sigma", fixed_sigma), ("fixed_gamma", fixed_gamma)):
             if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{key} must lie in [0, 1], not {value}")
+                raise InputError(f"{key} must lie in [0, 1], not {value}")
         if not 1 <= len(level_weights) <= 5:
-            raise ValueError(f"level_weights must hold 1 to 5 numbers, not {len(level_weights)}")
+            raise InputError(f"level_weights must hold 1 to 5 numbers, not {len(level_weights)}")
         super().__init__(build(attention, backbone, vgg_levels, gain))
         self.save_hyperparameters(ignore=["vgg_weights"])
         self._vgg_weights = vgg_weights
         # VGG that only the losses use: outside of what checkpoints and optimizers see.
         self._loss_vgg: list[VGGFeatures] = []
-        if task == "medical":
-            self.modalities = ("functional", "MRI")
-            self.color_from = "ir"
+        self.modalities, self.color_from = ROLES[task]
 
     def on_fit_start(self) -> None:
         """Get VGG-19's weights, unless a checkpoint brought them."""
@@ -163,7 +162,7 @@ class CoCoNet(FusionModule):
         """
         wanted = {"both": ("target", "detail"), "random": ("target", "detail")}
         names = wanted.get(self.hparams.contrast, (self.hparams.contrast,))
-        inside, outside = (irs, vis) if self.hparams.task == TASKS[0] else (vis, irs)
+        inside, outside = (irs, vis) if self.hparams.task == "infrared-visible" else (vis, irs)
         roles = {"target": (mask, inside, outside), "detail": (1 - mask, outside, inside)}
         return {name: self._contrast(fused, *roles[name]) for name in names if name in roles}
 
@@ -215,13 +214,13 @@ class CoCoNet(FusionModule):
     @staticmethod
     def _anchors(batch: dict[str, Any]) -> int:
         if "mask" not in batch:
-            raise ValueError(
+            raise InputError(
                 "CoCoNet's contrastive stage needs masks; set data.mask to saliency (or, for "
                 "medical images, foreground), or model.contrast to none"
             )
         count = len(batch["ir"]) // 3
         if count == 0:
-            raise ValueError(
+            raise InputError(
                 f"a batch of {len(batch['ir'])} leaves no negatives of other pairs; "
                 "set data.batch_size to 3 or more (and data.drop_last)"
             )
@@ -231,8 +230,3 @@ class CoCoNet(FusionModule):
         """Adam with one learning rate for both stages (section 4.1.2)."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         return torch.optim.Adam(trained, lr=self.hparams.lr)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionzoo.errors import InputError, check_choice
+from fusionzoo.models import ROLES
 from fusionzoo.module import FusionModule
 
 from .losses import (
@@ -23,7 +25,6 @@ from .losses import (
 )
 from .network import Features, Fused, Rebuilt, build
 
-TASKS = ("infrared-visible", "medical")
 GRAPH_TERMS = ("second", "both", "none")
 
 
@@ -103,17 +104,15 @@ class SMFNet(FusionModule):
         lr_floor: float = 1e-6,
         clip_norm: float = 0.01,
     ):
-        _check_choice("task", task, TASKS)
-        _check_choice("graph_term", graph_term, GRAPH_TERMS)
+        check_choice("task", task, ROLES)
+        check_choice("graph_term", graph_term, GRAPH_TERMS)
         if delta <= 1:
-            raise ValueError(f"delta must be above 1, not {delta}: correlations reach down to -1")
+            raise InputError(f"delta must be above 1, not {delta}: correlations reach down to -1")
         if semantic_bins < 2:
-            raise ValueError(f"semantic_bins must be 2 or more grey levels, not {semantic_bins}")
+            raise InputError(f"semantic_bins must be 2 or more grey levels, not {semantic_bins}")
         super().__init__(build(channels, residual, cross_attention, graph, swap_fusion))
         self.save_hyperparameters()
-        if task == "medical":
-            self.modalities = ("functional", "MRI")
-            self.color_from = "ir"
+        self.modalities, self.color_from = ROLES[task]
 
     def on_fit_start(self) -> None:
         self.network.to(memory_format=torch.channels_last)
@@ -218,8 +217,3 @@ def _as_float(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.float()
     return value if value is None else type(value)(*map(_as_float, value))
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
