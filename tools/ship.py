@@ -35,6 +35,7 @@ from runs import RUNS_NAME, Benchmark, Run, read_benchmark
 
 import fusionzoo
 from fusionzoo import weights
+from fusionzoo.cli.options import chosen_device
 from fusionzoo.errors import FileError, FusionZooError, InputError, check_choice
 from fusionzoo.files import write_whole
 from fusionzoo.models import MODELS
@@ -79,27 +80,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def ship(keys: Sequence[str], facts: dict[str, str], args: argparse.Namespace) -> None:
     """Do all steps, and print what each did and what is left."""
+    said: list[str] = []
+
+    def say(step: str, done: str) -> None:
+        said.append(done)
+        print(f"  {step:<8} {done}", flush=True)
+
     for key in keys:
         print(key)
         if args.source:
-            _say("folder", write_folder(key, args.source, half=args.half))
-        _say("entry", enter(key, facts))
-        _say("golden", store_golden(key, accept=args.accept))
-        _say("runs", begin_runs(key))
+            say("folder", write_folder(key, args.source, half=args.half))
+        say("entry", enter(key, facts))
+        say("golden", store_golden(key, accept=args.accept))
+        say("runs", begin_runs(key))
     print(", ".join(keys))
     benchmark = read_benchmark(CHECKPOINTS)
     chosen = chosen_runs(benchmark, keys, again=args.again, sets=args.sets)
     if chosen and args.data:
-        _measure(benchmark, chosen, args.data, args.device)
-    _say("figures", tidy(benchmark, measured=len(chosen) if args.data else 0))
+        _measure(benchmark, chosen, args.data, str(chosen_device(args.device)))
+        say("measured", f"{len(chosen)} runs")
+    say("figures", tidy(benchmark))
     begun = [cards.begin_card(benchmark, k) for k in keys if not cards.is_begun(benchmark, k)]
-    _say("cards", _wrote(begun))
-    _say("tables", _wrote(cards.write_documents(benchmark)))
-    print("left to do by hand:")
-    if chosen and not args.data:
-        print(f"  {len(chosen)} runs are not measured: give --data, the folder of the test sets")
-    for line in left_to_do(benchmark, keys):
-        print(f"  {line}")
+    say("cards", _wrote(begun))
+    say("tables", _wrote(cards.write_documents(benchmark)))
+    left = left_to_do(benchmark, keys)
+    if any(done != AS_IT_WAS for done in said):
+        left += [
+            "look at what the weights make of pairs, and say in the card what you saw",
+            "add a line to CHANGELOG.md, run pytest, and commit all of it at once",
+        ]
+    print("\n  ".join(["left to do by hand:", *(left or ["nothing"])]))
 
 
 # Steps: each says what it did ---------------------------------------------------------------------
@@ -159,34 +169,31 @@ def begin_runs(key: str) -> str:
     return _wrote([path])
 
 
-def tidy(benchmark: Benchmark, *, measured: int = 0) -> str:
+def tidy(benchmark: Benchmark) -> str:
     """Bring order and printed values of ``results.csv`` in line with the benchmark."""
-    done = f"measured {measured} runs; " if measured else ""
     text = tidied(benchmark, read_figures(benchmark.results))
     if benchmark.results.is_file() and text == benchmark.results.read_text(encoding="utf-8"):
-        return f"{done}wrote {_name(benchmark.results)}" if done else AS_IT_WAS
+        return AS_IT_WAS
     write_whole(benchmark.results, text.encode())
-    return done + _wrote([benchmark.results])
+    return _wrote([benchmark.results])
 
 
 def left_to_do(benchmark: Benchmark, keys: Sequence[str]) -> list[str]:
-    """What no command does, of these weights."""
+    """What is not done yet and no step does: measuring without data, pictures and prose."""
     lines = []
+    if missing := chosen_runs(benchmark, keys):
+        sets = ", ".join(dict.fromkeys(run.set for run in missing))
+        lines.append(f"measure {len(missing)} runs: give --data, the folder that {sets} are in")
     for key in keys:
         folder = benchmark.folder / key
         if not (folder / "pairs.png").is_file():
-            pair = ("FIRST", "SECOND") if "." in key else ("IR", "VI")
-            grid = f"python examples/grid.py {_name(folder)}/pairs.png {' '.join(pair)} … "
-            lines.append(f"draw the card's picture: {grid}--model {key}")
+            draw = f"python examples/grid.py {_name(folder)}/pairs.png IR VI … --model {key}"
+            lines.append(f"draw the picture of the card: {draw}")
         if cards.TO_WRITE in (folder / weights.CARD_NAME).read_text(encoding="utf-8"):
             lines.append(
                 f"write {_name(folder)}/{weights.CARD_NAME} where it says {cards.TO_WRITE}"
             )
-    return [
-        *lines,
-        "look at what the weights make of pairs (pairs.png), and say in the card what you saw",
-        "add a line to CHANGELOG.md, run pytest, and commit all of it at once",
-    ]
+    return lines
 
 
 # Checks -------------------------------------------------------------------------------------------
@@ -300,10 +307,6 @@ def _measure(benchmark: Benchmark, runs: Sequence[Run], data: Path, device: str)
 
 def _fingerprint(folder: Path) -> str | None:
     return weights.fingerprint(folder) if (folder / weights.WEIGHTS_NAME).is_file() else None
-
-
-def _say(step: str, done: str) -> None:
-    print(f"  {step:<8} {done}", flush=True)
 
 
 def _wrote(paths: Sequence[Path]) -> str:
