@@ -1,4 +1,4 @@
-"""What this package tells its users when something is wrong, and how it words a choice.
+"""What this package tells its users when something is or looks wrong, and how it words a choice.
 
 Every error that a user can cause is a :class:`FusionZooError`, and the built-in kind that fits as
 well: whoever catches ``ValueError`` catches :class:`InputError`. The message is one line that
@@ -9,19 +9,24 @@ traceback. An error of any other class is a defect.
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
     "FileError",
     "FusionZooError",
+    "FusionZooWarning",
     "InputError",
     "InputTypeError",
     "MissingFileError",
+    "OutOfMemoryError",
     "ResultError",
     "check_choice",
     "closest",
     "did_you_mean",
+    "warn",
 ]
 
 
@@ -47,6 +52,22 @@ class FileError(FusionZooError, OSError):
 
 class ResultError(FusionZooError, RuntimeError):
     """A computation gave something that cannot be used, such as NaN."""
+
+
+class OutOfMemoryError(FusionZooError, MemoryError):
+    """The memory of this machine does not suffice."""
+
+
+class FusionZooWarning(UserWarning):
+    """Something is allowed and probably not meant; the result may not be what the user expects."""
+
+
+def warn(text: str) -> None:
+    """Issue a :class:`FusionZooWarning` that points at the user's line, outside this package."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("fusionzoo"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, FusionZooWarning, stacklevel=level)
 
 
 def closest(name: str, known: Iterable[str], count: int = 3) -> list[str]:

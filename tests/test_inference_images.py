@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fusionzoo.errors import FileError
 from fusionzoo.inference import fuse_images, read_image, save_image
 
 ORIENTATION = 0x0112
@@ -236,7 +238,21 @@ def test_jpeg_keeps_colour_detail(tmp_path):
         ("a.jpg", np.zeros((4, 4), np.uint16), ValueError, r"a\.jpg.*JPEG cannot.*use \.png"),
         ("a.jpg", np.zeros((4, 4, 4), np.uint8), ValueError, r"JPEG cannot.*RGBA.*use \.png"),
         ("a.png", np.zeros((4, 4, 3), np.uint16), ValueError, "uint16 colour"),
-        ("a.png", np.full((4, 4), 70000, np.int32), ValueError, r"need a \.tif"),
+        ("a.png", np.full((4, 4), 70000, np.int32), ValueError, r"use a \.tif"),
+        (
+            "a.tif",
+            np.full((4, 4), 2**40),
+            ValueError,
+            "int64 values beyond .*convert",
+        ),
+        ("a.ico", np.zeros((4, 4), np.uint8), ValueError, r"\.ico' is no format.*use \.png"),
+        ("a.icns", np.zeros((4, 4), np.uint8), ValueError, r"\.icns' is no format.*use \.png"),
+        (
+            "a.webp",
+            np.zeros((2, 17000), np.uint8),
+            ValueError,
+            r"WEBP cannot.*17000 x 2 .*use",
+        ),
         ("a.png", np.full((4, 4), 2.0), ValueError, r"from 2 to 2; scale"),
         ("a.png", np.full((4, 4), np.nan), ValueError, r"from nan to nan; scale"),
         ("a.png", np.zeros((4, 4), bool), TypeError, "bool; use uint8"),
@@ -258,12 +274,11 @@ def test_failing_write_keeps_the_old_file(tmp_path, monkeypatch):
     save_image(path, random_array((6, 9)))
     before = path.read_bytes()
 
-    def break_off(self, stream, **options):
-        stream.write(b"half")
-        raise OSError("no space left on device")
+    def break_off(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Image.Image, "save", break_off)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr(os, "fsync", break_off)
+    with pytest.raises(FileError, match=r"a\.png cannot be written \(No space left.*free space"):
         save_image(path, random_array((6, 9), seed=1))
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.png"]
@@ -281,13 +296,11 @@ def test_an_old_file_is_replaced_not_overwritten(tmp_path):
 def test_final_name_appears_only_when_whole(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     seen = []
-    save = Image.Image.save
 
-    def watch(self, stream, **options):
-        save(self, stream, **options)
+    def watch(descriptor):
         seen.append((path.exists(), len(os.listdir(tmp_path))))
 
-    monkeypatch.setattr(Image.Image, "save", watch)
+    monkeypatch.setattr(os, "fsync", watch)
     save_image(path, random_array((6, 9)))
     assert seen == [(False, 1)]
     assert os.listdir(tmp_path) == ["a.png"]

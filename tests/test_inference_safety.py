@@ -36,7 +36,7 @@ TENSOR = torch.from_numpy(GREY)
         (TENSOR > 3, TypeError, "bool; convert it to uint8"),
         (GREY * 1j, TypeError, "complex128; convert it"),
         (TENSOR * 1j, TypeError, "complex64; convert it"),
-        (GREY.astype(np.int64), TypeError, "int64; convert it to uint8, uint16, int32"),
+        (GREY.astype(np.uint32), TypeError, "uint32; convert it to uint8, uint16, int16"),
         (GREY.astype(np.int8), TypeError, "int8; convert it"),
         (TENSOR.to(torch.bfloat16), TypeError, "bfloat16; convert it"),
         (GREY.astype(object), TypeError, "object; convert it"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from fusionzoo.data.pairs import Loaded, Pair, scan_pairs
 from fusionzoo.inference import normalise, read_image
 from fusionzoo.inference.ranges import to_unit
-from fusionzoo.inference.sources import open_source
+from fusionzoo.inference.sources import read_source
 
 _SIXTEEN_BIT = (0.0, 65535.0)
 
@@ -99,7 +99,7 @@ def _read_fused(path: Path, visible: Path) -> Tensor:
         return planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)
     raw = read_image(visible)
     if raw.dtype == array.dtype:
-        limits = to_unit(open_source(raw, "vi").colors, None, str(visible))[1][0]
+        limits = to_unit(read_source(raw, "vi").colors, None, str(visible))[1][0]
         return normalise(array, limits, name=str(path))
     if array.dtype == "uint16":
         return normalise(array, _SIXTEEN_BIT, name=str(path))

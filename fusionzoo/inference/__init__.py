@@ -3,13 +3,17 @@
 from fusionzoo.inference.color import rgb_to_ycbcr, to_grey, ycbcr_to_rgb
 from fusionzoo.inference.engine import fuse_images
 from fusionzoo.inference.geometry import pad_to
-from fusionzoo.inference.images import read_image, save_image
+from fusionzoo.inference.reading import ImageHeader, read_header, read_image
 from fusionzoo.inference.sources import normalise
+from fusionzoo.inference.writing import file_format, save_image
 
 __all__ = [
+    "ImageHeader",
+    "file_format",
     "fuse_images",
     "normalise",
     "pad_to",
+    "read_header",
     "read_image",
     "rgb_to_ycbcr",
     "save_image",

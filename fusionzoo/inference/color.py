@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fusionzoo.errors import InputError
+
 # Luma weights of ITU-R BT.601. All other constants follow from these two without rounding, so
 # that converting there and back is exact to float rounding.
 RED, BLUE = 0.299, 0.114
@@ -25,16 +27,16 @@ def to_grey(image: Tensor) -> Tensor:
     Float tensors of any value range. Equal channels give exactly their common value.
 
     Raises:
-        ValueError: for other channel counts.
+        InputError: a ValueError: for other channel counts.
     """
     channels = image.shape[-3] if image.ndim >= 3 else 0
     if channels == 1:
         return image
     if channels != 3:
-        raise ValueError(
+        raise InputError(
             f"image has shape {tuple(image.shape)}; to_grey takes (..., 1, H, W) or (..., 3, H, W)"
         )
-    return luma(*image.split(1, dim=-3))
+    return luma(*_planes(image))
 
 
 def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
     Float tensors; differentiable; :func:`ycbcr_to_rgb` is the inverse to float rounding.
 
     Raises:
-        ValueError: for other channel counts.
+        InputError: a ValueError: for other channel counts.
     """
     red, green, blue = _three_planes(rgb, "rgb")
     y = luma(red, green, blue)
@@ -58,7 +60,7 @@ def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
     so clamp before writing. Cb = Cr = 0.5 gives three channels equal to Y, exactly.
 
     Raises:
-        ValueError: for other channel counts.
+        InputError: a ValueError: for other channel counts.
     """
     y, cb, cr = _three_planes(ycbcr, "ycbcr")
     toward_blue, toward_red = (cb - 0.5) * CB_SPAN, (cr - 0.5) * CR_SPAN
@@ -68,7 +70,11 @@ def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
 
 def _three_planes(image: Tensor, name: str) -> tuple[Tensor, ...]:
     if image.ndim < 3 or image.shape[-3] != 3:
-        raise ValueError(f"{name} has shape {tuple(image.shape)}; pass (..., 3, H, W)")
+        raise InputError(f"{name} has shape {tuple(image.shape)}; pass (..., 3, H, W)")
     if not image.is_floating_point():
-        raise ValueError(f"{name} is {image.dtype}; pass floats in [0, 1]")
-    return image.split(1, dim=-3)
+        raise InputError(f"{name} is {image.dtype}; pass floats in [0, 1]")
+    return _planes(image)
+
+
+def _planes(image: Tensor) -> tuple[Tensor, ...]:
+    return tuple(image.narrow(-3, channel, 1) for channel in range(3))

@@ -12,7 +12,7 @@ from torch import Tensor
 from fusionzoo.inference.color import to_grey
 from fusionzoo.inference.geometry import pad_to, scale_like, scale_to
 from fusionzoo.inference.ranges import Limits, check_range, from_unit, to_unit
-from fusionzoo.inference.sources import Source, open_source
+from fusionzoo.inference.sources import Source, read_source
 
 Run = Callable[[Tensor, Tensor], Tensor]
 
@@ -170,7 +170,7 @@ class _Preparation:
     grad: bool
 
     def __call__(self, index: int, ir: Any, vi: Any, suffix: str) -> _Pair:
-        ir, vi = open_source(ir, "ir" + suffix), open_source(vi, "vi" + suffix)
+        ir, vi = read_source(ir, "ir" + suffix), read_source(vi, "vi" + suffix)
         # The result takes after the one; of the other only its grey image is needed.
         one, other = (vi, ir) if self.color_from == "vi" else (ir, vi)
         if self.grad and not one.float_tensor:

@@ -9,12 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusionzoo.errors import InputError
+
 #: How far beyond [0, 1] a float image may reach and still count as one in [0, 1]: rounding of
 #: half floats and of earlier conversions, not more.
 UNIT_TOLERANCE = 1e-3
 PERCENTILES = (0.5, 99.5)
 
-DTYPES = (torch.uint8, torch.uint16, torch.int32, torch.float16, torch.float32, torch.float64)
+DTYPES = (
+    *(torch.uint8, torch.uint16, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.float32, torch.float64),
+)
+#: Values beyond this are refused: the difference of two of them has to be a float as well.
+LARGEST = 1e300
+# Up to here float32 suffices for the values and the width of a range.
+_SINGLE = 1e30
 
 Limits = tuple[float, float]
 
@@ -23,16 +32,20 @@ def check_range(value_range: Any, name: str) -> Limits | None:
     """``value_range`` as two floats, or None.
 
     Raises:
-        ValueError: it is not ``(lo, hi)`` with finite ``lo < hi``.
+        InputError: a ValueError: it is not ``(lo, hi)`` with ``lo < hi`` and both within
+            ±1e300.
     """
     if value_range is None:
         return None
     try:
-        low, high = (float(value) for value in value_range)
-    except (TypeError, ValueError):
+        low, high = value_range
+        if isinstance(low, str | bytes) or isinstance(high, str | bytes):
+            raise TypeError("text is no number")
+        low, high = float(low), float(high)
+    except (TypeError, ValueError, OverflowError):
         low = high = math.nan
-    if not (low < high and math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{name}={value_range!r}; pass two finite numbers (lo, hi) with lo < hi")
+    if not -LARGEST <= low < high <= LARGEST:
+        raise InputError(f"{name}={value_range!r}; pass two finite numbers (lo, hi) with lo < hi")
     return low, high
 
 
@@ -43,13 +56,12 @@ def to_unit(stack: Tensor, limits: Limits | None, name: str) -> tuple[Tensor, li
     them for each image by :func:`fusionzoo.inference.fuse_images`' rules.
 
     Raises:
-        ValueError: floats that are NaN or infinite.
+        InputError: a ValueError: floats that are NaN, infinite or beyond ±1e300.
     """
-    exact = stack.dtype in (torch.int32, torch.float64) and stack.device.type != "mps"
-    values = stack.to(torch.float64 if exact else torch.float32)
     extremes = None
     if stack.dtype.is_floating_point:
-        extremes = _finite_extremes(values.detach(), name)
+        extremes = _finite_extremes(stack.detach(), name)
+    values = stack.to(_working_dtype(stack, limits, extremes))
     if limits is not None:
         every = [limits] * len(stack)
     elif stack.dtype == torch.uint8:
@@ -64,18 +76,49 @@ def to_unit(stack: Tensor, limits: Limits | None, name: str) -> tuple[Tensor, li
 
 
 def from_unit(unit: Tensor, limits: list[Limits], dtype: torch.dtype) -> Tensor:
-    """The inverse of :func:`to_unit`: [0, 1] to ``limits``; rounded and clipped for integers."""
+    """The inverse of :func:`to_unit`: [0, 1] to ``limits``, clipped to what ``dtype`` holds.
+
+    Integers are rounded.
+    """
     low, span = _low_and_span(limits, unit)
     # From here on in place: the clamped copy is our own, and autograd allows it.
     values = unit.clamp(0, 1).mul_(span)
     if not _is_zero(low):
         values.add_(low)
+    least, greatest = _ends(dtype, values.dtype)
     if not dtype.is_floating_point:
         values.round_()  # casting alone would truncate, and darken
-        info = torch.iinfo(dtype)
-        if any(low < info.min or high > info.max for low, high in limits):
-            values.clamp_(info.min, info.max)
+    if any(low < least or high > greatest for low, high in limits):
+        values.clamp_(least, greatest)
     return values.to(dtype)
+
+
+def _working_dtype(
+    stack: Tensor, limits: Limits | None, extremes: list[Limits] | None
+) -> torch.dtype:
+    """The dtype to compute in: float32, or float64 where float32 would round or overflow."""
+    if stack.device.type == "mps":  # has no float64
+        return torch.float32
+    if stack.dtype in (torch.int32, torch.int64, torch.float64):
+        return torch.float64
+    given = [] if limits is None else [limits]
+    for low, high in [*given, *(extremes or [])]:
+        if max(-low, high) > _SINGLE:
+            return torch.float64
+    if limits is not None and limits[1] - limits[0] < 1 / _SINGLE:
+        return torch.float64
+    return torch.float32
+
+
+def _ends(dtype: torch.dtype, working: torch.dtype) -> Limits:
+    """The least and greatest value of the working dtype that ``dtype`` holds."""
+    if dtype.is_floating_point:
+        return torch.finfo(dtype).min, torch.finfo(dtype).max
+    info = torch.iinfo(dtype)
+    greatest = torch.tensor(info.max, dtype=torch.int64).to(working)
+    if greatest.item() > info.max:  # rounded up, as 2^63 - 1 is
+        greatest = torch.nextafter(greatest, torch.zeros_like(greatest))
+    return float(info.min), float(greatest.item())
 
 
 def _finite_extremes(values: Tensor, name: str) -> list[Limits]:
@@ -83,10 +126,12 @@ def _finite_extremes(values: Tensor, name: str) -> list[Limits]:
     low, high = values.amin((1, 2, 3)), values.amax((1, 2, 3))
     extremes = [(low, high) for low, high in torch.stack([low, high], 1).tolist()]
     if not all(math.isfinite(value) for pair in extremes for value in pair):
-        raise ValueError(
+        raise InputError(
             f"{name} contains NaN or infinite values; replace them first "
             "(e.g. with torch.nan_to_num or numpy.nan_to_num)"
         )
+    if any(max(-low, high) > LARGEST for low, high in extremes):
+        raise InputError(f"{name} contains values beyond ±{LARGEST:g}; scale them down")
     return extremes
 
 
@@ -104,7 +149,7 @@ def _find_limits(values: Tensor, extremes: list[Limits] | None) -> list[Limits]:
 def _percentile_limits(image: Tensor) -> Limits:
     low, high = _percentiles(image.flatten())
     if low == high:  # a few odd pixels on an even background: keep them
-        low, high = image.min().item(), image.max().item()
+        low, high = float(image.min()), float(image.max())
     if low == high:  # a constant image becomes mid grey, at a scale that fits its value
         reach = max(abs(low), 1.0)
         low, high = low - reach, low + reach
@@ -119,11 +164,11 @@ def _percentiles(values: Tensor) -> Limits:
     ranks = [share / 100 * (len(values) - 1) for share in PERCENTILES]
     ordered = values.sort().values
     near = [ordered[[math.floor(rank), math.ceil(rank)]].tolist() for rank in ranks]
-    low, high = (
+    found: list[float] = [
         below + (above - below) * (rank - math.floor(rank))
         for (below, above), rank in zip(near, ranks, strict=True)
-    )
-    return low, high
+    ]
+    return found[0], found[1]
 
 
 def _low_and_span(limits: list[Limits], like: Tensor) -> tuple[Any, Any]:
@@ -131,9 +176,10 @@ def _low_and_span(limits: list[Limits], like: Tensor) -> tuple[Any, Any]:
     if len(set(limits)) == 1:
         low, high = limits[0]
         return low, high - low
-    pairs = torch.tensor(limits, dtype=torch.float64).to(like.dtype).to(like.device)
-    low, high = pairs.view(-1, 2, 1, 1, 1).unbind(1)
-    return low, high - low
+    spans = [(low, high - low) for low, high in limits]
+    pairs = torch.tensor(spans, dtype=torch.float64).to(like.dtype).to(like.device)
+    pairs = pairs.view(-1, 2, 1, 1, 1)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def _is_zero(low: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fusionzoo.inference.images import array_to_pil, open_image, plain
+from fusionzoo.inference.pillow import array_to_pil, icc_profile_of, plain
 from fusionzoo.inference.ranges import DTYPES, check_range, to_unit
+from fusionzoo.inference.reading import FILE_KINDS, open_image
 
-DTYPE_NAMES = "uint8, uint16, int32, float16, float32 or float64"
+DTYPE_NAMES = "uint8, uint16, int16, int32, int64, float16, float32 or float64"
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,17 @@ class Source:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
-        return tuple(self.colors.shape[-2:])
+        height, width = self.colors.shape[-2:]
+        return height, width
 
 
-def open_source(image: Any, name: str) -> Source:
+def read_source(image: Any, name: str) -> Source:
     """Open a path, PIL image, array or tensor.
 
     Raises:
         ValueError, TypeError, FileNotFoundError: naming `name`, the problem and the remedy.
     """
-    if isinstance(image, str | os.PathLike):
+    if isinstance(image, FILE_KINDS):
         image = open_image(image, name)
     if isinstance(image, Image.Image):
         return _from_pil(image, name)
@@ -75,7 +76,7 @@ def normalise(
     floats in [0, 1] stay, anything else is mapped by its 0.5 and 99.5 percentiles or, if given,
     by ``value_range=(lo, hi)``. What a path or PIL image holds can be passed as well.
     """
-    source = open_source(image, name)
+    source = read_source(image, name)
     unit, _ = to_unit(source.colors, check_range(value_range, "value_range"), name)
     if len(unit) != 1:
         raise ValueError(f"{name} is a batch of {len(unit)} images; pass them one by one")
@@ -89,7 +90,8 @@ def _from_pil(image: Image.Image, name: str) -> Source:
     values = np.asarray(image)
     planes = _planes(values if values.ndim == 3 else values[..., None])
     colors, alpha = _split_alpha(planes, name)
-    return Source(name, colors, alpha, lambda stack: array_to_pil(_pixels(stack)))
+    profile = icc_profile_of(image)
+    return Source(name, colors, alpha, lambda stack: array_to_pil(_pixels(stack), profile))
 
 
 def _from_array(array: np.ndarray, name: str) -> Source:

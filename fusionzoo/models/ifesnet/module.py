@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fusionzoo.inference import to_grey
 from fusionzoo.inference.ranges import check_range, to_unit
-from fusionzoo.inference.sources import open_source
+from fusionzoo.inference.sources import read_source
 from fusionzoo.module import FusionModule
 
 from .losses import (
@@ -168,6 +168,6 @@ def _unit_luma(
     image: Any, name: str, limits: tuple[float, float] | None
 ) -> tuple[Tensor, torch.device]:
     """An image of any kind as ``(B, 1, H, W)`` in [0, 1], and the device it was on."""
-    source = open_source(image, name)
+    source = read_source(image, name)
     unit, _ = to_unit(source.colors, check_range(limits, f"{name}_range"), name)
     return to_grey(unit), source.colors.device

@@ -1,0 +1,341 @@
+"""Image files: what is refused before memory is taken, headers, and decoding to plain images."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from fusionzoo.errors import (
+    FileError,
+    FusionZooError,
+    InputError,
+    MissingFileError,
+    OutOfMemoryError,
+    warn,
+)
+from fusionzoo.inference.pillow import array_to_pil, orientation, plain
+
+#: The formats that are read, by their names in Pillow. Pillow knows more; some of those start
+#: other programs (EPS: Ghostscript), or read values wrong (FITS).
+READ_FORMATS = (
+    *("PNG", "JPEG", "TIFF", "BMP", "DIB", "PPM", "GIF", "WEBP", "JPEG2000"),
+    *("TGA", "PCX", "SGI", "QOI", "DDS"),
+    # Not every Pillow has these.
+    *(name for name in ("AVIF", "IM") if find_spec(f"PIL.{name.capitalize()}ImagePlugin")),
+)
+#: Environment variable: files of more pixels are refused.
+MAX_PIXELS_VARIABLE = "FUSIONZOO_MAX_PIXELS"
+DEFAULT_MAX_PIXELS = 128_000_000
+
+#: What holds an encoded image: a file's path, or a file's content.
+ImageFileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | io.BytesIO
+FILE_KINDS = (str, os.PathLike, bytes, bytearray, memoryview, io.BytesIO)
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_TURNED = range(5, 9)  # EXIF orientations that swap width and height
+# Tags of TIFF.
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 256, 257, 258, 262, 274, 339
+_PNG_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
+_UNSIGNED, _SIGNED, _WHITE_IS_ZERO = 1, 2, 0
+
+# Pillow's own limit is a global variable; it is set aside only while this lock is held.
+_limit_lock = threading.Lock()
+
+
+class ImageHeader(NamedTuple):
+    """What the header of an image file tells.
+
+    Attributes:
+        width: in pixels, of the upright image: as it is after EXIF orientation is applied.
+        height: the same.
+        mode: Pillow's name of what is stored: ``L``, ``RGB``, ``I;16``, ...
+        format: Pillow's name of the file format: ``PNG``, ``TIFF``, ...
+    """
+
+    width: int
+    height: int
+    mode: str
+    format: str
+
+
+def read_image(path: ImageFileLike) -> np.ndarray:
+    """Read an image file as an array ``(H, W)`` or ``(H, W, 3)`` of its own bit depth.
+
+    uint8 for 8-bit files, uint16 for 16-bit grey files, int32 and float32 for 32-bit grey TIFF.
+    EXIF orientation is applied; palettes become RGB, or grey if all their colours are; CMYK and
+    other colour spaces become RGB, 1-bit images 0 and 255; alpha is dropped. Of a file with
+    several pages or frames the first one is read, with a warning. 16-bit colour is read at 8 bits,
+    with a warning, since Pillow has no such mode.
+
+    The formats are those of `READ_FORMATS`. A file of more than 128 million pixels is refused
+    before memory is taken; the environment variable ``FUSIONZOO_MAX_PIXELS`` sets another limit.
+
+    Args:
+        path: of a regular file; or a file's content as ``bytes`` or ``io.BytesIO``.
+
+    Raises:
+        MissingFileError: a FileNotFoundError: there is no such file.
+        FileError: an OSError: the file cannot be opened.
+        InputError: a ValueError: no regular file, no image, damaged, too large, or of a kind that
+            Pillow would read wrong.
+        OutOfMemoryError: a MemoryError.
+    """
+    image = open_image(path)
+    array = np.asarray(image)
+    if image.mode == "LA":
+        return np.ascontiguousarray(array[..., 0])
+    if image.mode == "RGBA":
+        return np.ascontiguousarray(array[..., :3])
+    return array.copy()
+
+
+def read_header(path: ImageFileLike) -> ImageHeader:
+    """Read an image file's size and mode without decoding it.
+
+    The size is that of the upright image, the one that :func:`read_image` gives.
+
+    Raises:
+        MissingFileError, FileError, InputError: as :func:`read_image`.
+    """
+    with opened(path) as image:
+        width, height = _upright_size(image)
+        return ImageHeader(width, height, image.mode, image.format or "")
+
+
+def open_image(path: ImageFileLike, name: str | None = None) -> Image.Image:
+    """Decode a file to an upright PIL image of a plain mode; `name` goes into errors."""
+    label = _label(path, name)
+    with opened(path, name) as image:
+        _warn_of_lost_bits(image, label)
+        _warn_of_more_pages(image, label)
+        tags = _tiff_tags(image, label)
+        _load(image)
+        result = plain(image)
+        return _as_meant(result, tags, label) if tags else result
+
+
+@contextmanager
+def opened(path: ImageFileLike, name: str | None = None) -> Iterator[ImageFile.ImageFile]:
+    """Open an image file as a PIL image that is not yet decoded.
+
+    What its decoder raises within the ``with`` block becomes an error that names the file.
+    """
+    label = _label(path, name)
+    with _stream(path, label) as stream:
+        try:
+            with _identified(stream) as image:
+                _check_pixels(image.size, label)
+                yield image
+        except FusionZooError:
+            raise
+        except MemoryError:
+            raise OutOfMemoryError(
+                f"{label} needs more memory to be decoded than there is; scale the image down"
+            ) from None
+        except UnidentifiedImageError as error:
+            raise InputError(
+                f"{label} cannot be read as an image; it is damaged or of a format that is not "
+                "read: replace it, or convert it to .png or .tif"
+            ) from error
+        # Decoders raise nearly anything on damaged files: OSError, SyntaxError, struct.error, ...
+        except Exception as error:
+            raise InputError(
+                f"{label} cannot be read as an image ({error}); it may be damaged: replace it, or "
+                "convert it to .png or .tif"
+            ) from error
+
+
+def _label(path: ImageFileLike, name: str | None) -> str:
+    if isinstance(path, str | os.PathLike):
+        return f"{name}: {path}" if name else str(path)
+    return name or "the image"
+
+
+def _stream(path: ImageFileLike, label: str) -> IO[bytes]:
+    if isinstance(path, io.BytesIO):
+        return io.BytesIO(path.getvalue())  # the caller's own keeps its position
+    if not isinstance(path, str | os.PathLike):
+        return io.BytesIO(path)
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{label} is a folder; pass one image file")
+        if not stat.S_ISREG(mode):  # reading a FIFO may wait for ever
+            kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
+            raise InputError(f"{label} is {kind}; pass a regular image file")
+        return path.open("rb")
+    except InputError:
+        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingFileError(f"{label}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        why = getattr(error, "strerror", None) or error
+        raise FileError(
+            f"{label} cannot be opened ({why}); check the path and its permissions"
+        ) from error
+
+
+def _identified(stream: IO[bytes]) -> ImageFile.ImageFile:
+    with _limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(stream, formats=READ_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _load(image: ImageFile.ImageFile) -> None:
+    width, height = image.size
+    if Image.MAX_IMAGE_PIXELS is None or width * height <= Image.MAX_IMAGE_PIXELS:
+        image.load()
+        return
+    with _limit_lock:  # within our limit and beyond Pillow's, which TIFF asks for once more
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image.load()
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_pixels(size: tuple[int, int], label: str) -> None:
+    limit = _max_pixels()
+    if size[0] * size[1] > limit:
+        raise InputError(
+            f"{label} is {size[0]} x {size[1]} (width x height), {size[0] * size[1] / 1e6:.0f} "
+            f"million pixels, and the limit is {limit / 1e6:g}; scale it down, or set the "
+            f"environment variable {MAX_PIXELS_VARIABLE}"
+        )
+
+
+def _max_pixels() -> int:
+    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
+    if not text:
+        return DEFAULT_MAX_PIXELS
+    try:
+        limit = int(text)
+    except ValueError:
+        limit = 0
+    if limit < 1:
+        raise InputError(
+            f"{MAX_PIXELS_VARIABLE}={text!r} is no number of pixels; set an integer of at least 1, "
+            f"such as {DEFAULT_MAX_PIXELS}"
+        )
+    return limit
+
+
+def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
+    width, height = image.size
+    if isinstance(image, TiffImageFile):
+        # Pillow turns the size of a TIFF when it reads the header, and its EXIF does not tell.
+        tags = image.tag_v2
+        width, height = tags[_WIDTH], tags[_HEIGHT]
+        turned = tags.get(_ORIENTATION) in _TURNED
+    elif image.format == "PNG":
+        # Asked for metadata that a PNG does not begin with, Pillow decodes all of it.
+        has_metadata = not image.info.keys().isdisjoint(_PNG_METADATA)
+        has_metadata = has_metadata or _has_late_metadata(image)
+        turned = has_metadata and orientation(image) in _TURNED
+    else:
+        turned = orientation(image) in _TURNED
+    return (height, width) if turned else (width, height)
+
+
+def _has_late_metadata(image: ImageFile.ImageFile) -> bool:
+    """Whether a PNG has metadata behind its pixels, where some tools write it."""
+    stream: Any = image.fp
+    position = stream.tell()
+    try:
+        stream.seek(8)
+        pixels_seen = False
+        while len(header := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", header)
+            pixels_seen = pixels_seen or kind == b"IDAT"
+            if pixels_seen and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            if kind == b"IEND":
+                return False
+            stream.seek(length + 4, os.SEEK_CUR)
+        return False
+    finally:
+        stream.seek(position)
+
+
+def _tiff_tags(image: ImageFile.ImageFile, label: str) -> dict[str, int]:
+    """How a grey TIFF stores its values, where Pillow's reading needs correction; else nothing.
+
+    Raises:
+        InputError: values that Pillow would read wrong beyond repair.
+    """
+    if not isinstance(image, TiffImageFile) or len(image.getbands()) > 1:
+        return {}
+    tags = image.tag_v2
+    bits, kind = tags.get(_BITS, (1,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
+    white_is_zero = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    if bits == 8 and kind == _SIGNED:
+        raise InputError(f"{label} holds signed 8-bit values, which are not read; save 16-bit ones")
+    if bits == 32 and white_is_zero:
+        raise InputError(f"{label} holds 32-bit values of which 0 is white; save it inverted")
+    if bits == 16 and white_is_zero:
+        return {"white": 0}
+    return {"unsigned": 1} if bits == 32 and kind == _UNSIGNED else {}
+
+
+def _as_meant(image: Image.Image, tags: dict[str, int], label: str) -> Image.Image:
+    values = np.asarray(image)
+    if "white" in tags:
+        return array_to_pil(65535 - values, image.info.get("icc_profile"))
+    if values.size and values.min() < 0:
+        raise InputError(
+            f"{label} holds unsigned 32-bit values of 2^31 and more, which are not read; save "
+            "32-bit floats"
+        )
+    return image
+
+
+def _warn_of_lost_bits(image: ImageFile.ImageFile, label: str) -> None:
+    if image.mode not in ("L", "LA", "RGB", "RGBA"):
+        return
+    for tile in image.tile:
+        decoder, arguments = tile[0], tile[3]
+        maxval = arguments[-1] if isinstance(arguments, tuple) and arguments else 0
+        if (
+            ";16" in str(arguments)
+            or decoder == "SGI16"
+            or (decoder in ("ppm", "ppm_plain") and isinstance(maxval, int) and maxval > 255)
+        ):
+            warn(
+                f"{label}: 16-bit {image.mode} is read at 8 bits; to keep all bits, read the file "
+                "with another library and pass the array"
+            )
+            return
+
+
+def _warn_of_more_pages(image: ImageFile.ImageFile, label: str) -> None:
+    if image.format == "MPO":  # a camera's JPEG and its preview
+        return
+    try:
+        count = getattr(image, "n_frames", 1)
+    except Exception:  # a later page is damaged
+        image.seek(0)
+        count = 2
+    if count > 1:
+        pages = "pages" if image.format == "TIFF" else "frames"
+        warn(f"{label} holds several {pages} and only the first is read; save each to its own file")
