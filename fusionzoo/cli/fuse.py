@@ -105,12 +105,17 @@ def _plan(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[str]]:
 
 
 def _plan_files(ir: Path, vi: Path, out: Path) -> list[Job]:
-    from PIL import Image
+    from fusionzoo.errors import InputError
+    from fusionzoo.inference import file_format
 
     if out.is_dir():
         out = out / _result_name(Path(vi.name))
-    elif Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
-        raise UsageError(f"-o {out}: name a file that ends in .png, .tif or .jpg, or a folder")
+    else:
+        try:
+            file_format(out)
+        except InputError as error:
+            message = f"-o {out}: name a file that ends in .png, .tif or .jpg, or a folder"
+            raise UsageError(message) from error
     if any(out.exists() and out.samefile(source) for source in (ir, vi)):
         raise UsageError(f"-o {out} is one of the images to fuse; name another file")
     return [Job(out.stem, ir, vi, out)]

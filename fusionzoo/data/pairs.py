@@ -11,12 +11,13 @@ from typing import Literal, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL.Image import getmodebands
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fusionzoo.data.masks import MASK_SOURCES, mask_from_pixels, target_mask
-from fusionzoo.inference import normalise, read_image, rgb_to_ycbcr, to_grey
+from fusionzoo.inference import normalise, read_header, read_image, rgb_to_ycbcr, to_grey
+from fusionzoo.inference.reading import opened
 from fusionzoo.pairing import (
     IMAGE_ENDINGS,
     Pair,
@@ -29,7 +30,6 @@ from fusionzoo.pairing import (
 )
 
 _JPEG_TAIL = 65536
-_ORIENTATION_TAG = 0x0112
 
 Folder = str | os.PathLike[str]
 _Given = TypeVar("_Given")
@@ -310,16 +310,11 @@ def _in_threads(function: Callable[[_Given], _Result], items: Sequence[_Given]) 
 
 def _peek(path: Path) -> _Header | Problem:
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            # Asked for metadata that a PNG does not begin with, Pillow decodes all of it.
-            has_exif = image.format != "PNG" or "exif" in image.info
-            if has_exif and image.getexif().get(_ORIENTATION_TAG, 1) in range(5, 9):
-                width, height = height, width
-            deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
-            return _Header(width, height, width * height * (4 if deep else len(image.getbands())))
-    except Exception as error:  # decoders raise nearly anything on damaged files
+        width, height, mode, _ = read_header(path)
+    except (ValueError, OSError) as error:
         return _unreadable(path, error)
+    deep = mode in ("I", "F") or mode.startswith("I;16")
+    return _Header(width, height, width * height * (4 if deep else getmodebands(mode)))
 
 
 def _compare(pair: Pair, ir: _Header, vi: _Header) -> list[Problem]:
@@ -348,14 +343,14 @@ def _decode(path: Path) -> np.ndarray | Problem:
     try:
         return _compact(path)
     except (ValueError, OSError) as error:
-        return _unreadable(path, error.__cause__ or error)
+        return _unreadable(path, error)
 
 
 def _decode_mask(path: Path) -> np.ndarray | Problem:
     try:
         pixels = read_image(path)
     except (ValueError, OSError) as error:
-        return _unreadable(path, error.__cause__ or error)
+        return _unreadable(path, error)
     try:
         return mask_from_pixels(pixels)
     except ValueError as error:
@@ -364,13 +359,13 @@ def _decode_mask(path: Path) -> np.ndarray | Problem:
 
 def _find_damage(path: Path) -> Problem | None:
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             kind = image.format
             image.verify()  # PNG: the checksum of every chunk
         if kind == "JPEG" and not _has_jpeg_end(path):
-            with Image.open(path) as image:
+            with opened(path) as image:
                 image.load()
-    except Exception as error:
+    except (ValueError, OSError) as error:
         return _unreadable(path, error)
     return None
 
@@ -381,10 +376,8 @@ def _has_jpeg_end(path: Path) -> bool:
         return b"\xff\xd9" in stream.read()
 
 
-def _unreadable(path: Path, error: BaseException) -> Problem:
-    what = "cannot be read as an image"
-    if not isinstance(error, Image.UnidentifiedImageError) and str(error):
-        what += f" ({error})"
+def _unreadable(path: Path, error: Exception) -> Problem:
+    what = str(error).removeprefix(str(path)).lstrip(": ").partition("; ")[0]
     return Problem(path, what, "replace it or remove the pair")
 
 
