@@ -26,10 +26,10 @@ class FusionModule(lightning.LightningModule):
 
     A subclass sets ``name``, calls ``super().__init__(network)`` and implements
     ``training_step`` and ``configure_optimizers``. Optimization is manual, since the papers'
-    schedules are: :meth:`descend` makes one step, :meth:`on_train_epoch_start` keeps the learning
-    rate schedulers, which count epochs, in step. A phase that freezes parameters does so in its
-    own ``on_train_epoch_start``, not in the constructor: distributed training only synchronises
-    what is trainable when it starts.
+    schedules are: :meth:`step_optimizer` makes one step, :meth:`on_train_epoch_start` keeps the
+    learning rate schedulers, which count epochs, in step. A phase that freezes parameters does so
+    in its own ``on_train_epoch_start``, not in the constructor: distributed training only
+    synchronises what is trainable when it starts.
 
     Args:
         network: takes and gives ``(B, 1, H, W)`` in its own ``value_range``; its class declares
@@ -168,15 +168,16 @@ class FusionModule(lightning.LightningModule):
 
     # -- training ----------------------------------------------------------------------------
 
-    def descend(
+    def step_optimizer(
         self,
         loss: Tensor,
         optimizer: torch.optim.Optimizer,
         *,
         clip_norm: float | None = None,
     ) -> None:
-        """One optimizer step on ``loss``; gradients are clipped to ``clip_norm`` if given.
+        """Make one optimizer step on ``loss``; clip gradients to ``clip_norm`` if given.
 
+        Not to be mixed up with ``optimizer_step``, which is a hook of Lightning's.
         ``optimizer`` must come from ``self.optimizers()``: Lightning counts steps and writes
         checkpoints through it. Manual optimization refuses the Trainer's own clipping.
         """

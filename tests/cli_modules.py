@@ -58,7 +58,7 @@ class Phased(FusionModule):
         self._note("fit", batch)
         fused = self.network(batch["ir"], batch["vi"])
         loss = (fused - torch.maximum(batch["ir"], batch["vi"])).square().mean()
-        self.descend(loss, self.optimizers(), clip_norm=1.0)
+        self.step_optimizer(loss, self.optimizers(), clip_norm=1.0)
         self.log_losses({"loss": loss})
 
     def predict_step(self, batch, batch_idx):

@@ -301,7 +301,9 @@ def test_pairs_without_contrast_do_not_count(monkeypatch):
     assert model._used(ir, vi).tolist() == [1, 0, 0]
     assert small(min_contrast=0)._used(ir[:2], vi[:2]).tolist() == [1, 1]
     given = {}
-    monkeypatch.setattr(model, "descend", lambda loss, *_, **more: given.update(loss=loss, **more))
+    monkeypatch.setattr(
+        model, "step_optimizer", lambda loss, *_, **more: given.update(loss=loss, **more)
+    )
     monkeypatch.setattr(model, "optimizers", lambda: None)
     monkeypatch.setattr(model, "log_losses", lambda terms: given.update(terms=terms))
     model.network.eval()  # batch norm would mix the pairs

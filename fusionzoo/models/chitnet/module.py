@@ -197,7 +197,7 @@ class CHITNet(FusionModule):
         transferred = self.network.transfer(targets.ir, targets.vi)
         fused = self._reconstruct(transferred)
         terms = self._in_float32(self.mit_losses, fused, targets)
-        self.descend(terms["mit"], optimizers[optimizers_of(self.phase)[0]])
+        self.step_optimizer(terms["mit"], optimizers[optimizers_of(self.phase)[0]])
         self.log_losses({**terms, "loss": terms["mit"]})
 
     def _step_siphias(self, targets: Targets) -> None:
@@ -216,7 +216,7 @@ class CHITNet(FusionModule):
             optimizers_of(self.phase), ("ir", "vi"), heads, acquired, strict=True
         ):
             terms = self._in_float32(self.siphia_losses, head(harmonious), label, targets)
-            self.descend(terms["siphia"], optimizers[index])
+            self.step_optimizer(terms["siphia"], optimizers[index])
             logged |= {f"{key}_{side}": value for key, value in terms.items()}
             total = total + terms["siphia"].detach()
         self.log_losses({**logged, "loss": total})
@@ -234,7 +234,7 @@ class CHITNet(FusionModule):
             terms = self._in_float32(self.siphia_losses, head(harmonious), fused, targets)
             logged |= {f"{key}_{side}": value for key, value in terms.items()}
             total = total + terms["siphia"]
-        self.descend(total, self.optimizers())
+        self.step_optimizer(total, self.optimizers())
         self.log_losses({**logged, "loss": total})
 
     def _reconstruct(self, transferred: Transferred) -> Tensor:

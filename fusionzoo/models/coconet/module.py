@@ -208,7 +208,7 @@ class CoCoNet(FusionModule):
             contrast = self.contrastive_losses(fused, irs, vis, batch["mask"][:count])
             loss = loss + self.hparams.contrast_weight * sum(contrast.values())
             terms |= contrast
-        self.descend(loss, self.optimizers())
+        self.step_optimizer(loss, self.optimizers())
         self.log_losses({**terms, "loss": loss})
 
     @staticmethod

@@ -99,7 +99,7 @@ class DIDFuse(FusionModule):
         with torch.autocast(self.device.type, enabled=False):
             rebuilt = Reconstruction(*(None if x is None else x.float() for x in rebuilt))
             terms = self.losses(batch["ir"], batch["vi"], rebuilt)
-        self.descend(terms["loss"], self.optimizers())
+        self.step_optimizer(terms["loss"], self.optimizers())
         self.log_losses(terms)
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -149,7 +149,9 @@ class IFESNet(FusionModule):
         # Variances are differences of nearly equal numbers: losses stay in float32.
         with torch.autocast(self.device.type, enabled=False):
             terms = self.losses(ir, vi, Decomposition(*(x.float() for x in maps)))
-        self.descend(terms["loss"], self.optimizers(), clip_norm=self.hparams.clip_norm or None)
+        self.step_optimizer(
+            terms["loss"], self.optimizers(), clip_norm=self.hparams.clip_norm or None
+        )
         self.log_losses(terms)
 
     def configure_optimizers(self) -> Any:

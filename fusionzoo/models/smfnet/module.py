@@ -177,7 +177,7 @@ class SMFNet(FusionModule):
             used = self._used(ir, vi)
             shares = used / used.sum().clamp_min(1)
             terms = {key: (value * shares).sum() for key, value in terms.items()}
-        self.descend(terms["loss"], self.optimizers(), clip_norm=self.hparams.clip_norm)
+        self.step_optimizer(terms["loss"], self.optimizers(), clip_norm=self.hparams.clip_norm)
         self.log_losses({**terms, "used": used.mean()})
 
     def _used(self, ir: Tensor, vi: Tensor) -> Tensor:
