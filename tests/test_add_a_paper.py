@@ -1,0 +1,118 @@
+"""docs/add_a_paper.md: what it says, done with its own code in a copy of this repository."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from cli_helpers import pairs_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+GUIDE = (ROOT / "docs" / "add_a_paper.md").read_text(encoding="utf-8")
+FILES = re.findall(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+(ENTRY,) = re.findall(r"^```python\n( +ModelEntry\(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+TEST, FIT, SHIP = re.findall(r"^```sh\n(.*)\n```$", GUIDE, re.MULTILINE)
+COPIED = ("fusionzoo", "checkpoints", "tools", "tests/assets", "tests/golden", "README.md",
+          "pyproject.toml", *(f"tests/{name}" for name in re.findall(r"tests/(test_\w+\.py)", TEST)
+                              if (ROOT / "tests" / name).is_file()))  # fmt: skip
+
+# What a maintainer sees after shipping. One process for all of it: torch takes seconds to load.
+AFTERWARDS = """
+import sys
+
+sys.path.insert(0, "tools")
+import golden
+import pytest
+import ship
+
+import fusionzoo
+
+assert "toynet" in fusionzoo.list_models() and "toynet" in fusionzoo.list_models(pretrained=True)
+assert fusionzoo.load("toynet").fuse("tests/assets/cli_ir.png", "tests/assets/cli_vi.png").size
+assert golden.problem("toynet") is None
+assert ship.stale(ship.all_keys(), with_golden=False) == []
+assert ship.main(["toynet", "--check"]) == 0
+print("AGAIN")
+assert ship.main(["toynet"]) == 0
+print("TESTS")
+sys.exit(pytest.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """What is needed of this repository, with the files and the entry of the guide added."""
+    copy = tmp_path_factory.mktemp("copy")
+    for name in COPIED:
+        source, target = ROOT / name, copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    for name, text in FILES:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text(text, encoding="utf-8")
+    table = copy / "fusionzoo" / "models" / "__init__.py"
+    head, end = table.read_text(encoding="utf-8").rsplit("    )\n)", 1)
+    table.write_text(f"{head}{ENTRY}    )\n){end}", encoding="utf-8")
+    for part in ("train", "test"):
+        pairs_folder(copy / "data" / "tno" / part, ["1", "2"], size=48)
+    yield copy
+    shutil.rmtree(copy)  # all published weights are in it
+
+
+def call(copy, *command):
+    environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+    environment.pop("FUSIONZOO_TEST_DATA", None)
+    environment.pop("FUSIONZOO_HOME", None)
+    run = subprocess.run(
+        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def words(line):
+    return [word.replace("DIR", "data") for word in shlex.split(line)[1:]]
+
+
+@pytest.mark.slow
+def test_the_guide_as_it_is_written(copy):
+    figures = (copy / "checkpoints" / "results.csv").read_text(encoding="utf-8").splitlines()
+    fit = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+    call(copy, "-m", "fusionzoo", *words(FIT), *fit)
+    told = call(copy, *words(SHIP))
+    for step in ("folder", "entry", "golden", "measured", "figures", "cards", "tables"):
+        assert re.search(rf"^  {step} +\S", told, re.MULTILINE), told
+    assert "write checkpoints/toynet/README.md where it says TO WRITE" in told
+    assert "draw the picture of the card" in told
+
+    rows = (copy / "checkpoints" / "results.csv").read_text(encoding="utf-8").splitlines()
+    own = [row.split(",") for row in rows if row.startswith("toynet,")]
+    assert [row for row in rows if not row.startswith("toynet,")] == figures
+    assert {(row[3], row[4]) for row in own} == {("tno", "cddfuse"), ("tno", "zoo")}
+    shared = yaml.safe_load((copy / "checkpoints" / "benchmark.yaml").read_text(encoding="utf-8"))
+    measured = [row[8] for row in own if row[4] == "zoo"]
+    assert measured == shared["metrics"]["further"]
+
+    readme, card = (
+        (copy / name).read_text(encoding="utf-8")
+        for name in ("README.md", "checkpoints/toynet/README.md")
+    )
+    assert "| [`toynet`](checkpoints/toynet/README.md) | [A Toy Paper for Image Fusion]" in readme
+    for text in (readme, card):
+        assert re.search(r"^\| \*\*toynet\*\* \| \d", text, re.MULTILINE)
+    assert "| paper ¹ | 6.900 | 40.00 |" in card
+    assert "| training data | TNO (30 pairs) |" in card
+
+    told = call(copy, "-c", AFTERWARDS, *words(f"pytest {TEST.partition(' ')[2]} -q"))
+    again, tests = told.partition("AGAIN")[2].split("TESTS")
+    assert "wrote" not in again
+    assert "measured" not in again.partition("left to do")[0]
+    assert re.search(r"\d+ passed", tests)
