@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.inference import fuse_images, ycbcr_to_rgb
+from fusionzoo.network import check_network
 from fusionzoo.weights import make_config, write_pretrained
 
 if TYPE_CHECKING:
@@ -32,9 +33,11 @@ class FusionModule(lightning.LightningModule):
     synchronises what is trainable when it starts.
 
     Args:
-        network: takes and gives ``(B, 1, H, W)`` in its own ``value_range``; its class declares
-            ``value_range``, ``size_multiple`` and ``min_size``, and may offer ``for_inference()``,
-            an equivalent faster network for eval mode.
+        network: an ``nn.Module`` whose class declares what
+            :class:`~fusionzoo.network.FusionNetwork` says.
+
+    Raises:
+        InputTypeError: it does not.
     """
 
     name: ClassVar[str]
@@ -51,6 +54,7 @@ class FusionModule(lightning.LightningModule):
 
     def __init__(self, network: nn.Module):
         super().__init__()
+        check_network(network)
         self.automatic_optimization = False
         self.network = network
         self._begun_epoch: int | None = None
@@ -356,9 +360,7 @@ class _InferenceCopies:
 
 
 def _ready(view: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    network = copy.deepcopy(view)
-    if hasattr(network, "for_inference"):
-        network = network.for_inference()
+    network = copy.deepcopy(view).for_inference()
     return network.eval().requires_grad_(False).to(device=device, dtype=dtype)
 
 

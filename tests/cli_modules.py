@@ -36,6 +36,9 @@ class TwoHalves(nn.Module):
     def forward(self, ir, vi):
         return self.second(torch.tanh(self.first(torch.cat([ir, vi], 1))))
 
+    def for_inference(self):
+        return self
+
 
 class Phased(FusionModule):
     """Trains one half in the first epoch, the other in the second, both in the third.

@@ -19,6 +19,7 @@ RANK = {
     "_version": 0,
     "errors": 0,
     "files": 0,
+    "network": 1,
     "pairing": 1,
     "inference": 1,
     "saliency": 1,

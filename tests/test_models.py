@@ -9,7 +9,10 @@ import torch
 from PIL import Image
 
 import fusionzoo
+from fusionzoo.errors import InputTypeError
 from fusionzoo.models import MODELS
+from fusionzoo.module import FusionModule
+from fusionzoo.network import check_network
 
 MODEL_NAMES = sorted(MODELS)
 
@@ -31,6 +34,15 @@ def test_network_declares_what_it_needs(model):
     assert low < high
     assert network.size_multiple >= 1
     assert network.min_size >= 1
+    check_network(model.network)
+
+
+def test_a_network_that_does_not_declare_what_it_needs_is_refused():
+    class Bare(torch.nn.Module):
+        size_multiple = 1
+
+    with pytest.raises(InputTypeError, match="Bare does not declare value_range, min_size, for_"):
+        FusionModule(Bare())
 
 
 @pytest.mark.parametrize("size", [(33, 47), (64, 1000), (2, 2), (5, 120)], ids=str)

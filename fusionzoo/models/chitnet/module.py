@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from fusionzoo.errors import InputError
 from fusionzoo.module import FusionModule
 
 from .blocks import LinearDecoder
@@ -87,9 +88,9 @@ class CHITNet(FusionModule):
         lr_decay: float = 0.1,
     ):
         if phases < 3 or phases % 2 == 0:
-            raise ValueError(f"phases must be odd and at least 3 (M S M), not {phases}")
+            raise InputError(f"phases must be odd and at least 3 (M S M), not {phases}")
         if phase_epochs < 1:
-            raise ValueError(f"phase_epochs must be at least 1, not {phase_epochs}")
+            raise InputError(f"phase_epochs must be at least 1, not {phase_epochs}")
         super().__init__(build(variant, channels, attention_scale, gain))
         _, siphia = VARIANTS[variant]
         self.circulates = variant in ("full", "no_mit")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.errors import check_choice
+from fusionzoo.errors import InputError, check_choice
+from fusionzoo.models.spread import check_gain, spread
 
 from .blocks import ChannelAttention, Encoder, LinearDecoder, moments
 from .folded import FoldedCHITNet
@@ -122,7 +123,7 @@ class CHITNetNetwork(nn.Module):
         gain: contrast of the fused image about its mean; 1 is the paper's.
 
     Raises:
-        ValueError: channels that cannot be halved, or a scale or gain that is not positive.
+        InputError: channels that cannot be halved, or a scale or gain that is not positive.
     """
 
     size_multiple = 1
@@ -138,13 +139,12 @@ class CHITNetNetwork(nn.Module):
         gain: float = 1.0,
     ):
         super().__init__()
-        if not gain > 0:
-            raise ValueError(f"gain must be above 0, not {gain}")
+        check_gain(gain)
         self.gain = gain
         if channels < 2 or channels % 2:
-            raise ValueError(f"channels must be an even number of at least 2, not {channels}")
+            raise InputError(f"channels must be an even number of at least 2, not {channels}")
         if not attention_scale > 0:
-            raise ValueError(f"attention_scale must be above 0, not {attention_scale}")
+            raise InputError(f"attention_scale must be above 0, not {attention_scale}")
         self.transfers = transfer
         sources = 2 if transfer else 1
         self.encoder_ir = Encoder(sources, channels)
@@ -160,10 +160,7 @@ class CHITNetNetwork(nn.Module):
 
     def finish(self, fused: Tensor) -> Tensor:
         """What :meth:`reconstruct` gives as an image in [0, 1], its contrast raised by ``gain``."""
-        if self.gain != 1.0:
-            mean = fused.mean((2, 3), True)
-            fused = mean + self.gain * (fused - mean)
-        return fused.clamp(0, 1)
+        return spread(fused, self.gain).clamp(0, 1)
 
     def transfer(self, ir: Tensor, vi: Tensor) -> Transferred:
         """MIT (section III-B) of images ``(B, 1, H, W)``."""

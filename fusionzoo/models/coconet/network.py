@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fusionzoo.errors import InputError
+from fusionzoo.models.spread import check_gain, spread
+
 from .vgg import VGGFeatures
 
 WIDTHS = (32, 64, 128, 256)
@@ -124,11 +127,11 @@ class CoCoNetNetwork(nn.Module):
         gain: float = 1.0,
     ):
         super().__init__()
-        if not gain > 0:
-            raise ValueError(f"gain must be above 0, not {gain}")
+        check_gain(gain)
         unknown = set(vgg_levels) - set(LEVELS)
         if unknown or not vgg_levels:
-            raise ValueError(f"vgg_levels must be some of {LEVELS}, not {vgg_levels!r}")
+            listed = ", ".join(map(repr, LEVELS))
+            raise InputError(f"vgg_levels must be some of {listed}, not {vgg_levels!r}")
         self.vgg = VGGFeatures() if backbone else None
         widths = WIDTHS
         self.down1 = nn.Sequential(ConvBlock(2, widths[0]), ConvBlock(widths[0], widths[0]))
@@ -155,12 +158,7 @@ class CoCoNetNetwork(nn.Module):
         self.gain = gain
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        fused = self.logits(ir, vi)
-        if self.gain != 1.0:
-            # Bounded: hot targets in a dark scene are far from the mean, and would burn out.
-            away = fused - fused.mean((2, 3), True)
-            fused = fused + (self.gain - 1) * _REACH * torch.tanh(away / _REACH)
-        return torch.tanh(fused)
+        return torch.tanh(spread(self.logits(ir, vi), self.gain, _REACH))
 
     def logits(self, ir: Tensor, vi: Tensor) -> Tensor:
         """What tanh makes the fused image of, as it is trained: without ``gain``."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.errors import InputError
+
 #: Output channels of the convolutions of each VGG-19 block; a 2×2 max-pool stands between blocks.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
 #: Relative luminance of R, G, B: how three-channel filters become filters of a grey image.
@@ -30,7 +32,7 @@ class VGGFeatures(nn.Module):
     def __init__(self, blocks: int = 3):
         super().__init__()
         if not 1 <= blocks <= len(BLOCKS):
-            raise ValueError(f"blocks must be 1 to {len(BLOCKS)}, not {blocks}")
+            raise InputError(f"blocks must be 1 to {len(BLOCKS)}, not {blocks}")
         widths = [*BLOCKS[: blocks - 1], BLOCKS[blocks - 1][:1]]
         self.blocks = nn.ModuleList()
         before = 1
@@ -79,7 +81,7 @@ class VGGFeatures(nn.Module):
             source: where they come from; named in errors.
 
         Raises:
-            ValueError: a layer is missing or has another shape than VGG-19's.
+            InputError: a layer is missing or has another shape than VGG-19's.
         """
         layer = 0  # timm counts convolutions, activations and pools alike
         found: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
@@ -88,7 +90,7 @@ class VGGFeatures(nn.Module):
                 keys = [f"features.{layer}.{kind}" for kind in ("weight", "bias")]
                 missing = [key for key in keys if key not in tensors]
                 if missing:
-                    raise ValueError(
+                    raise InputError(
                         f"{source} has no {missing[0]}: it ends before block {number + 1} of "
                         "VGG-19; use fewer contrast levels or a file with more layers"
                     )
@@ -96,7 +98,7 @@ class VGGFeatures(nn.Module):
                 if layer == 0:
                     weight = (weight * weight.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, True)
                 if weight.shape != convolution.weight.shape:
-                    raise ValueError(
+                    raise InputError(
                         f"{source}: {keys[0]} is {tuple(tensors[keys[0]].shape)}, which is not "
                         "VGG-19's; give timm's vgg19 weights"
                     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fusionzoo.errors import ResultError
 from fusionzoo.weights import read_safetensors
 
 from .vgg import VGGFeatures
@@ -18,9 +19,9 @@ def fill_vgg(vgg: VGGFeatures, path: str | Path | None = None) -> None:
             from its cache or the network.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a whole safetensors file, or not VGG-19's layers.
-        RuntimeError: timm is not installed or cannot get the weights; says what else to do.
+        MissingFileError: no such file.
+        InputError: not a whole safetensors file, or not VGG-19's layers.
+        ResultError: timm is not installed or cannot get the weights; says what else to do.
     """
     if path is not None:
         vgg.take(read_safetensors(path)[0], source=path)
@@ -32,12 +33,12 @@ def fill_vgg(vgg: VGGFeatures, path: str | Path | None = None) -> None:
     try:
         import timm
     except ImportError as error:
-        raise RuntimeError(
+        raise ResultError(
             "CoCoNet trains on ImageNet's VGG-19, and timm, which fetches it, cannot be imported "
             f"({error}): pip install 'fusionzoo[timm]', or {remedy}"
         ) from error
     try:
         state = timm.create_model("vgg19", pretrained=True).state_dict()
     except Exception as error:  # hub, network and cache errors are of many kinds
-        raise RuntimeError(f"timm could not get vgg19 ({error}); {remedy}") from error
+        raise ResultError(f"timm could not get vgg19 ({error}); {remedy}") from error
     vgg.take(state, source="timm's vgg19")

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.errors import InputError, check_choice
+from fusionzoo.models.spread import check_gain, spread
+
 RULES = ("sum", "average", "l1", "saliency")
 CHANNEL_ATTENTION = ("none", "absolute", "signed")
 
@@ -45,16 +48,11 @@ class FusionLayer(nn.Module):
         guided_eps: float = 1e-2,
     ):
         super().__init__()
-        if rule not in RULES:
-            raise ValueError(f"rule must be one of {RULES}, not {rule!r}")
-        if channel_attention not in CHANNEL_ATTENTION:
-            raise ValueError(
-                f"channel_attention must be one of {CHANNEL_ATTENTION}, not {channel_attention!r}"
-            )
+        check_choice("rule", rule, RULES)
+        check_choice("channel_attention", channel_attention, CHANNEL_ATTENTION)
+        check_gain(gain)
         if not 0.0 <= gamma <= 1.0:
-            raise ValueError(f"gamma must lie in [0, 1], not {gamma}")
-        if not gain > 0:
-            raise ValueError(f"gain must be positive, not {gain}")
+            raise InputError(f"gamma must lie in [0, 1], not {gamma}")
         self.rule = rule
         self.channel_attention = channel_attention
         self.gamma = gamma
@@ -71,10 +69,7 @@ class FusionLayer(nn.Module):
         Base and detail may be handed over side by side (``groups=2``): what pools over channels
         (``l1``) keeps to its own group.
         """
-        fused = self._merge(ir, vi, groups)
-        if self.gain == 1.0:
-            return fused
-        return torch.lerp(fused.mean((2, 3), keepdim=True), fused, self.gain)
+        return spread(self._merge(ir, vi, groups), self.gain)
 
     def _merge(self, ir: Tensor, vi: Tensor, groups: int) -> Tensor:
         if self.rule == "sum" and self.channel_attention == "none":
@@ -92,7 +87,7 @@ class FusionLayer(nn.Module):
             spatial = spatial * (scale / (scale + 1))
             channel = self._channel_weight(ir, vi) / (scale + 1)
             scale = (scale + 1) / 2
-        fused = torch.lerp(vi, ir, _spread(spatial, channel, ir, groups))
+        fused = torch.lerp(vi, ir, _weights(spatial, channel, ir, groups))
         return fused if scale == 1.0 else fused.mul_(scale)
 
     def _saliency_weight(self, ir: Tensor, vi: Tensor) -> Tensor:
@@ -118,7 +113,7 @@ class FusionLayer(nn.Module):
             pooled_ir, pooled_vi = ir.mean((2, 3), True), vi.mean((2, 3), True)
         total = pooled_ir + pooled_vi
         # Signed pooling can cancel; only the division by exactly nothing is kept away.
-        smallest = torch.copysign(total.new_tensor(_EPS), total)
+        smallest = torch.where(total < 0, -_EPS, _EPS).to(total)  # ONNX has no copysign
         return pooled_ir / torch.where(total.abs() < _EPS, smallest, total)
 
 
@@ -137,7 +132,7 @@ def _mean3(x: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
 
 
-def _spread(
+def _weights(
     spatial: Tensor | float, channel: Tensor | None, features: Tensor, groups: int
 ) -> Tensor | float:
     """Weights for ``features``: a map a group (or a channel) plus a value a channel."""

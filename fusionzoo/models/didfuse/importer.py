@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fusionzoo.errors import InputError
 from fusionzoo.weights import read_pickle
 
 # The authors' block -> this package's block, position of the convolution in their Sequential
@@ -41,7 +42,7 @@ def import_didfuse(encoder_path: str | Path, decoder_path: str | Path) -> dict[s
 
     Raises:
         FileNotFoundError: a file does not exist.
-        ValueError: a file is damaged, holds other objects, or is not the one it is given as.
+        InputError: a file is damaged, holds other objects, or is not the one it is given as.
     """
     return {
         **_read(encoder_path, "encoder", _renaming(_ENCODER), other=_renaming(_DECODER)),
@@ -63,12 +64,12 @@ def _read(path: str | Path, part: str, names: dict[str, str], other: dict[str, s
     content = read_pickle(path)
     state = content.get("weight") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(
+        raise InputError(
             f"{path} is not a released DIDFuse file: those hold a state dict under 'weight'; "
             f"give the authors' {part} file"
         )
     if other.keys() <= state.keys():
-        raise ValueError(
+        raise InputError(
             f"{path} was given as the {part} and holds the other half; the encoder's file comes "
             "first, then the decoder's"
         )
@@ -80,7 +81,7 @@ def _read(path: str | Path, part: str, names: dict[str, str], other: dict[str, s
             for what, keys in (("missing", missing), ("unknown", unknown))
             if keys
         ]
-        raise ValueError(
+        raise InputError(
             f"{path} is not the {part} of the released DIDFuse ({'; '.join(found)}); "
             f"give the authors' {part} file of the conference version"
         )

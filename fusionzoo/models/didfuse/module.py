@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionzoo.errors import check_choice
 from fusionzoo.module import FusionModule
 
-from .losses import decomposition_gap, gradient_loss, intensity_loss
+from .losses import GAPS, decomposition_gap, gradient_loss, intensity_loss
 from .network import VARIANTS, Reconstruction, build
 
 
@@ -63,8 +64,7 @@ class DIDFuse(FusionModule):
         lr_step: int = 40,
         lr_gamma: float = 0.1,
     ):
-        if gap not in ("l1", "l2"):
-            raise ValueError(f"gap must be 'l1' or 'l2', not {gap!r}")
+        check_choice("gap", gap, GAPS)
         super().__init__(build(rule, channel_attention, gamma, gain, variant, skips, channels))
         _, self._decompose = VARIANTS[variant]
         self.save_hyperparameters()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusionzoo.errors import check_choice
+from fusionzoo.errors import InputError, check_choice
 
 from .fusion import FusionLayer
 
@@ -125,7 +125,7 @@ class DIDFuseNetwork(nn.Module):
     ):
         super().__init__()
         if not branches or any(branch not in BRANCHES for branch in branches):
-            raise ValueError(f"branches must be one or both of {BRANCHES}, not {branches!r}")
+            raise InputError(f"branches must be one or both of {BRANCHES}, not {branches!r}")
         self.branches = tuple(branches)
         self.skips = skips
         self.encoder = Encoder(channels, self.branches)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionzoo.errors import InputError
+
 #: A patch whose values deviate less than this from their mean (Euclidean norm, images in [0, 1])
 #: has no structure. Below one pixel that is off by one grey level of 8 bits (0.0039), and far above
 #: what float32 rounding makes of a constant patch.
@@ -20,11 +22,11 @@ def windows(image: Tensor, window: int) -> Tensor:
     explicit patches since differences of filtered squares would cancel in float32.
 
     Raises:
-        ValueError: the image is smaller than the window.
+        InputError: the image is smaller than the window.
     """
     if min(image.shape[-2:]) < window:
         height, width = image.shape[-2:]
-        raise ValueError(
+        raise InputError(
             f"the image is {height} x {width}, less than window={window}; train on larger crops "
             "or choose a smaller window"
         )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionzoo.errors import InputError
 from fusionzoo.inference import to_grey
 from fusionzoo.inference.ranges import check_range, to_unit
 from fusionzoo.inference.sources import read_source
@@ -79,7 +80,7 @@ class IFESNet(FusionModule):
         clip_norm: float = 0.0,
     ):
         if window < 2:
-            raise ValueError(f"window must be at least 2, not {window}")
+            raise InputError(f"window must be at least 2, not {window}")
         super().__init__(build(variant, smooth, channels, weight_activation))
         self.save_hyperparameters()
 
@@ -109,13 +110,13 @@ class IFESNet(FusionModule):
             ``vi``. Images are in [0, 1], ``fused`` clamped to that; weights are unbounded above.
 
         Raises:
-            ValueError, TypeError, FileNotFoundError: naming the argument, the problem and the
+            InputError, InputTypeError, MissingFileError: naming the argument, the problem and the
                 remedy.
         """
         first, _ = _unit_luma(ir, "ir", ir_range)
         second, device = _unit_luma(vi, "vi", vi_range)
         if first.shape != second.shape:
-            raise ValueError(
+            raise InputError(
                 f"ir is {tuple(first.shape)} and vi {tuple(second.shape)} (batch, 1, height, "
                 "width); pass images of one size that show the same scene"
             )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.errors import check_choice
+from fusionzoo.errors import InputError, check_choice
 
 from .rows import AtOnce, Conv3, InBlocks, stream
 
@@ -68,7 +68,7 @@ class IFESNetNetwork(nn.Module):
         smooth: pass the weight maps through a 5×5 Gaussian of variance 2, against noise (Fig. 8).
 
     Raises:
-        ValueError: an option is out of range.
+        InputError: an option is out of range.
     """
 
     size_multiple = 1
@@ -86,13 +86,10 @@ class IFESNetNetwork(nn.Module):
     ):
         super().__init__()
         if not 1 <= stages <= len(WIDTHS):
-            raise ValueError(f"stages must be 1 to {len(WIDTHS)}, not {stages}")
+            raise InputError(f"stages must be 1 to {len(WIDTHS)}, not {stages}")
         if channels < 1:
-            raise ValueError(f"channels must be at least 1, not {channels}")
-        if weight_activation not in WEIGHT_ACTIVATIONS:
-            raise ValueError(
-                f"weight_activation must be one of {WEIGHT_ACTIVATIONS}, not {weight_activation!r}"
-            )
+            raise InputError(f"channels must be at least 1, not {channels}")
+        check_choice("weight_activation", weight_activation, WEIGHT_ACTIVATIONS)
         self.hierarchical = hierarchical
         self.interactive = interactive
         self.weight_activation = weight_activation

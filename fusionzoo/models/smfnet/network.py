@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.errors import InputError
+
 from .attention import TransformerBlock
 from .base import BaseBranch, BaseFusion
 from .detail import DetailBranch, DetailFusion
@@ -105,7 +107,7 @@ class SMFNetNetwork(nn.Module):
         super().__init__()
         if channels < 32 or channels % 16:
             # Each half is split into 8 heads; of a single channel, attention would be constant.
-            raise ValueError(f"channels must be a multiple of 16 from 32 up, not {channels}")
+            raise InputError(f"channels must be a multiple of 16 from 32 up, not {channels}")
         self.encoder = Encoder(channels)
         self.base = BaseBranch(channels, residual=residual)
         self.detail = DetailBranch(channels, cross_attention)
