@@ -6,17 +6,22 @@ import difflib
 import inspect
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fusionzoo import weights
-from fusionzoo.models import MODELS, ModelEntry
+from fusionzoo.errors import check_choice
+from fusionzoo.models import MODELS, ROLES, ModelEntry, Roles
+from fusionzoo.models.options import make_with
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from fusionzoo.module import FusionModule
 
@@ -26,6 +31,7 @@ __all__ = [
     "import_weights",
     "list_models",
     "load",
+    "load_network",
     "push_to_hub",
 ]
 
@@ -65,7 +71,7 @@ def create_model(name: str, **options: Any) -> FusionModule:
             raise ValueError(
                 f"{name!r} has no option {option!r}{hint}; its options are {', '.join(valid)}"
             )
-    return model_class(**options)
+    return make_with(model_class, options, name)
 
 
 def load(
@@ -159,6 +165,56 @@ def from_pretrained(
             raise
         raise type(error)(f"there is no folder {str(repo_or_path)!r} here, and {error}") from error
     return _model(read, device, options)
+
+
+def load_network(
+    name_or_path: str | os.PathLike[str],
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Callable[..., Any]:
+    """Load what fuses images, and no more: neither Lightning nor what the losses need.
+
+        fuse = load_network("didfuse")
+        fused = fuse("ir.png", "vi.png")
+
+    Args:
+        name_or_path: as for :func:`load`.
+        device: where to compute; the CPU if not given.
+        dtype: of the network's arithmetic; float32 if not given.
+        options: model options that replace those stored with the weights.
+
+    Returns:
+        :func:`fusionzoo.inference.fuse_images` with the network, its device, dtype, sizes and
+        value range given: it takes the two images and the options that ``model.fuse`` has.
+
+    Raises:
+        FileNotFoundError, ValueError, ConnectionError, PermissionError: as :func:`load`.
+    """
+    import torch
+
+    from fusionzoo.inference import fuse_images
+
+    config, state, source = _read(name_or_path, weights.HubAccess())
+    dtype = dtype or torch.float32
+    network, roles = _network(config, state, options, source)
+    declared = type(network)
+    with torch.no_grad():
+        network.eval().requires_grad_(False)
+        if hasattr(network, "for_inference"):
+            network = network.for_inference()
+        network = network.eval().requires_grad_(False).to(device=device, dtype=dtype)
+    return partial(
+        fuse_images,
+        network,
+        color_from=roles.color_from,
+        device=device or "cpu",
+        dtype=dtype,
+        size_multiple=declared.size_multiple,
+        min_size=declared.min_size,
+        value_range=declared.value_range,
+    )
 
 
 def push_to_hub(
@@ -291,6 +347,57 @@ def _model(
     weights.load_state(model.network, state, source=source)
     model.eval()
     return model if device is None else model.to(device)
+
+
+def _network(
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    options: Mapping[str, Any],
+    source: object,
+) -> tuple[nn.Module, Roles]:
+    """The network that a config describes with its weights, and what its two images are.
+
+    Where an option is missing, strange, or one that only training heeds, the model's class makes
+    the network: it has the defaults, and the errors.
+    """
+    import torch
+
+    entry = MODELS.get(config["model"])
+    stored = config["options"]
+    build = None if entry is None else entry.network_builder()
+    wanted = set() if build is None else set(inspect.signature(build).parameters)
+    known = stored.keys() <= entry.option_names() if entry else False
+    if not known or not wanted <= stored.keys() or not options.keys() <= {*wanted, "task"}:
+        with torch.random.fork_rng(devices=[]):
+            model = _create_stored(config, options, source)
+        weights.load_state(model.network, state, source=source)
+        return model.network, Roles(model.modalities, model.color_from)
+    chosen = {**stored, **options}
+    task = chosen.get("task", entry.tasks[0])
+    check_choice("task", task, ROLES)
+    with torch.random.fork_rng(devices=[]), _without_first_values():
+        network = make_with(build, {name: chosen[name] for name in wanted}, entry.name)
+    weights.load_state(network, state, source=source)
+    return network, ROLES[task]
+
+
+def _without_first_values() -> AbstractContextManager[Any]:
+    """Leave the parameters of new layers as memory is: stored ones take their place at once.
+
+    That saves time, and spares the memory of a network too large for its weights.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class NoFirstValues(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            if getattr(function, "__module__", None) == "torch.nn.init":
+                return kwargs["tensor"] if "tensor" in kwargs else args[0]
+            return function(*args, **kwargs)
+
+    return NoFirstValues()
 
 
 def _create_stored(

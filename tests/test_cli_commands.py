@@ -29,7 +29,7 @@ def test_version(capsys):
 
 def test_unknown_command_gives_the_closest_one(capsys):
     assert main(["fusee"]) == 2
-    assert "did you mean fuse?" in capsys.readouterr().err
+    assert "did you mean 'fuse'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", LIGHT)

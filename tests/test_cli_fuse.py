@@ -75,7 +75,7 @@ def test_broken_and_lonely_files_are_reported_and_the_others_done(fuse, pairs, t
     assert any(str(lonely) in line and "no partner" in line for line in errors)
     assert "Traceback" not in captured.err
     assert "fused 2 of 4 pairs" in captured.out
-    assert "2 failed; 1 file could not be paired" in captured.out
+    assert "2 failed; 1 problem with the files" in captured.out
 
 
 def test_existing_results_are_skipped_unless_told(fuse, pairs, tmp_path, capsys):
@@ -191,7 +191,7 @@ def test_progress_does_not_go_to_stdout(fuse, pairs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("ir", "vi/1.png", "-o", "out"), "two files or two folders"),
+        (("ir", "vi/1.png", "-o", "out"), "two files, two folders or two patterns"),
         (("ir", "nowhere", "-o", "out"), "nowhere does not exist"),
         (("ir", "vi", "-o", "vi"), "one of the folders to fuse"),
         (("ir", "vi", "-o", "ir/1.png"), "is a file"),

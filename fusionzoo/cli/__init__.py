@@ -5,17 +5,19 @@ Exit status: 0 done; 1 something failed; 2 wrong usage; 130 interrupted.
 
 from __future__ import annotations
 
-import difflib
+import contextlib
+import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
 from fusionzoo._version import __version__
+from fusionzoo.cli.console import complain, describe, own_warnings, raised_here
+from fusionzoo.errors import FusionZooError, InputError, did_you_mean
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "FAILED", "UsageError", "main"]
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -49,8 +51,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: those of the command line after the program's name; ``sys.argv`` if not given.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if arguments is None:
+        arguments = sys.argv[1:]
+        _print_anything()
+    debug = "--debug" in arguments
+    try:
+        status = _run([argument for argument in arguments if argument != "--debug"], debug)
+        sys.stdout.flush()  # a full disk is found here, while it can still be told
+        return status
+    except SystemExit:  # --help
+        sys.stdout.flush()
+        raise
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:  # `fusionzoo list | head`
+        _let_go_of_stdout()
+        return FAILED
+    except Exception as error:
+        if debug:
+            raise
+        told = _told(error)
+        if told is None:
+            raise
+        if isinstance(error, OSError):
+            _let_go_of_stdout()
+        name = next(iter(arguments), "")
+        complain(f"{name + ': ' if name in COMMANDS else ''}{describe(told)}")
+        return getattr(told, "exit_status", FAILED)
+
+
+class UsageError(InputError):
+    """The command was called in a wrong way."""
+
+    exit_status = USAGE
+
+
+def _run(arguments: Sequence[str], debug: bool) -> int:
+    name, *rest = arguments or ["--help"]
     if name in ("-h", "--help", "help"):
         print(_help())
         return 0
@@ -58,58 +96,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fusionzoo {__version__}")
         return 0
     if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=2)
-        hint = f"did you mean {' or '.join(close)}?" if close else "see fusionzoo --help"
-        return _complain(f"unknown command {name!r}; {hint}", USAGE)
-    debug = "--debug" in rest
-    rest = [argument for argument in rest if argument != "--debug"]
-    try:
+        hint = did_you_mean(name, COMMANDS, 2) or "see fusionzoo --help"
+        raise UsageError(f"there is no command {name!r}; {hint}")
+    with own_warnings():
         return import_module(COMMANDS[name].module).main(name, rest, debug=debug)
-    except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # `fusionzoo list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except Exception as error:
-        message = None if debug else _message_in(error)
-        if message is None:
-            raise
-        return _complain(f"{name}: {message}", getattr(message, "exit_status", FAILED))
 
 
-class UsageError(ValueError):
-    """The command was called in a wrong way."""
+def _told(error: BaseException | None) -> BaseException | None:
+    """The error, or the cause of it, that tells the user what to do; None for a defect.
 
-    exit_status = USAGE
-
-
-def _message_in(error: BaseException | None) -> BaseException | None:
-    """The error, or the cause of it, that this package raised to tell the user something.
-
-    Such an error needs no traceback. One that comes out of a library does: what went wrong, and
-    where, is not known here.
+    A defect shows its traceback: what went wrong, and where, is not known here.
     """
     while error is not None:
-        if isinstance(error, ValueError | TypeError | OSError | RuntimeError):
-            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-            if frame.f_globals.get("__name__", "").partition(".")[0] == "fusionzoo":
-                return error
+        if isinstance(error, FusionZooError | OSError | MemoryError | RecursionError):
+            return error
+        if raised_here(error):
+            return error
         error = error.__cause__  # jsonargparse wraps what a class refuses
     return None
 
 
-def _complain(message: str, status: int) -> int:
-    print(f"fusionzoo: {message}", file=sys.stderr)
-    return status
+def _print_anything() -> None:
+    """Let a terminal of few characters show what it lacks as an escape, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _let_go_of_stdout() -> None:
+    """Drop what cannot be printed any more, so that Python does not try once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = ["usage: fusionzoo COMMAND …", "", "Image fusion with trained models.", "", "commands:"]
+    lines = [
+        "usage: fusionzoo COMMAND ...",
+        "",
+        "Image fusion with trained models.",
+        "",
+        "commands:",
+    ]
     lines += [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
     lines += [
         "",
         "fusionzoo COMMAND --help tells more of a command; --version prints the version;",
-        "COMMAND … --debug shows tracebacks.",
+        "COMMAND ... --debug shows tracebacks.",
     ]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
+from fusionzoo.cli.parser import Parser
 from fusionzoo.speed import measure_fusing, measure_metrics
 
 #: Measured by ``--metrics`` without names: all there are. Asking for them would load torch.
@@ -52,11 +53,13 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
-    return positive(width), positive(height)
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write WxH, e.g. 640x480")
+    return int(width), int(height)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fusionzoo bench",
         description="Measure speed and memory of model.fuse, or of metrics, in a fresh process.",
     )

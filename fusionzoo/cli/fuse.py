@@ -1,4 +1,7 @@
-"""``fusionzoo fuse IR VI -o OUT``: two files, or two folders of them."""
+"""``fusionzoo fuse IR VI -o OUT``: two files, two folders, or two patterns of names.
+
+What fuses is the network alone: Lightning, the losses and the metrics are not imported.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,31 @@ import argparse
 import contextlib
 import os
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fusionzoo.cli import FAILED, UsageError
+from fusionzoo.cli.console import printable, progress
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
+from fusionzoo.cli.parser import Parser
+from fusionzoo.errors import InputError, MissingFileError
+from fusionzoo.pairing import Problem, folder_of, is_pattern, pair_up
 
 _EPILOG = """\
 Two folders: files are a pair if their paths below the two folders are the same up to the ending.
 Results go to the same place below OUT, as .png, or as .tif where the visible file is .tif (so that
 16-bit and float images keep their depth). Broken pairs and files without partner are reported, and
-all others are fused.
+all others are fused. Results that exist are kept, unless --overwrite is given.
 
-Two files: OUT is the file to write, or an existing folder.
+Two patterns: a * stands for the pair's name, in quotes: 'all/*_ir.png' 'all/*_vi.png'. All else is
+as for two folders.
 
-Exit status: 0 all done; 1 something could not be fused; 2 wrong usage.
+Two files: OUT is the file to write, or an existing folder. A file that exists is replaced.
+
+Exit status: 0 all done; 1 something could not be fused; 2 wrong usage; 130 interrupted.
 """
 
 
@@ -41,11 +51,15 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run the command; see ``fusionzoo fuse --help``."""
     args = _parser().parse_args(arguments)
     options = model_options(args.set)
+    ranges = {side: _range(args, side) for side in ("ir", "vi")}
     jobs, problems = _plan(args.ir, args.vi, args.output)
     for problem in problems:
-        print(problem, file=sys.stderr)
-    todo = [job for job in jobs if args.overwrite or not job.out.exists()]
-    failed = _fuse_all(todo, args, options, debug) if todo else 0
+        print(printable(str(problem)), file=sys.stderr)
+    fuse = _fuser(args, options, ranges)
+    # A single file is replaced, as -o does everywhere; of folders only the rest is done.
+    single = _is_single(args.ir)
+    todo = [job for job in jobs if single or args.overwrite or not job.out.exists()]
+    failed = _fuse_all(todo, fuse, args.batch_size, debug)
 
     done = len(todo) - failed
     notes = [f"fused {done} of {len(jobs)} pair{'s' * (len(jobs) != 1)} to {args.output}"]
@@ -54,26 +68,35 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     if failed:
         notes.append(f"{failed} failed")
     if problems:
-        notes.append(f"{len(problems)} file{'s' * (len(problems) != 1)} could not be paired")
-    print("; ".join(notes))
+        notes.append(f"{len(problems)} problem{'s' * (len(problems) != 1)} with the files")
+    print(printable("; ".join(notes)))
     return FAILED if failed or problems else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _FuseParser(Parser):
+    def too_many(self, rest: Sequence[str]) -> NoReturn:
+        raise UsageError(
+            f"{rest[0]}: give two files, two folders or two patterns; quote a pattern, as in "
+            "'all/*_ir.png', or the shell makes many files of it"
+        )
+
+
+def _parser() -> Parser:
+    parser = _FuseParser(
         prog="fusionzoo fuse",
         description="Fuse an infrared with a visible image, or two folders of them.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("ir", metavar="IR", type=Path, help="infrared image, or folder")
-    parser.add_argument("vi", metavar="VI", type=Path, help="visible image, or folder")
+    parser.add_argument("ir", metavar="IR", type=Path, help="infrared image, folder or pattern")
+    parser.add_argument("vi", metavar="VI", type=Path, help="visible image, folder or pattern")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, type=Path)
     add_model_options(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace results that exist in folders"
+    )
     parser.add_argument("--no-color", action="store_true", help="grey results")
     parser.add_argument(
         "--resize", choices=("ir", "vi"), help="scale that image to the other's size if they differ"
@@ -90,18 +113,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[str]]:
-    """What is to be fused, and a line for each file that cannot be paired.
+def _range(args: argparse.Namespace, side: str) -> tuple[float, float] | None:
+    given = getattr(args, f"{side}_range")
+    if given is None:
+        return None
+    low, high = given
+    if not -float("inf") < low < high < float("inf"):
+        raise UsageError(f"--{side}-range {low:g} {high:g}: give two finite numbers, LO below HI")
+    return low, high
+
+
+def _is_single(ir: Path) -> bool:
+    return not (is_pattern(ir) or ir.is_dir())
+
+
+def _plan(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[Problem]]:
+    """What is to be fused, and what cannot be.
 
     Raises:
         UsageError: nothing to fuse, or no place for the results.
     """
     for path in (ir, vi):
-        if not path.exists():
+        if not (is_pattern(path) or path.exists()):
             raise UsageError(f"{path} does not exist")
-    if ir.is_dir() != vi.is_dir():
-        raise UsageError(f"{ir} and {vi}: give two files or two folders")
-    return _plan_folders(ir, vi, out) if ir.is_dir() else (_plan_files(ir, vi, out), [])
+    if _is_single(ir) != _is_single(vi):
+        raise UsageError(f"{ir} and {vi}: give two files, two folders or two patterns")
+    return (_plan_files(ir, vi, out), []) if _is_single(ir) else _plan_folders(ir, vi, out)
 
 
 def _plan_files(ir: Path, vi: Path, out: Path) -> list[Job]:
@@ -121,27 +158,53 @@ def _plan_files(ir: Path, vi: Path, out: Path) -> list[Job]:
     return [Job(out.stem, ir, vi, out)]
 
 
-def _plan_folders(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[str]]:
-    from fusionzoo.data.pairs import scan_pairs
-
+def _plan_folders(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[Problem]]:
     if out.exists() and not out.is_dir():
         raise UsageError(f"-o {out} is a file; name a folder for the results")
-    if any(_resolved(out) == _resolved(source) for source in (ir, vi)):
-        raise UsageError(f"-o {out} is one of the folders to fuse; name another one")
+    goal = _resolved(out)
+    for place in (ir, vi):
+        if not is_pattern(place) and goal == _resolved(place):
+            raise UsageError(f"-o {out} is one of the folders to fuse; name another one")
+    try:
+        pairs, problems = pair_up(ir, vi)
+        # Results of an earlier call are no images to fuse, where OUT lies inside IR or VI.
+        homes = [_resolved(folder_of(place)) for place in (ir, vi)]
+    except (MissingFileError, InputError) as error:
+        raise UsageError(str(error)) from None
+    inside = any(home in goal.parents for home in homes)
 
-    def is_result(path: Path) -> bool:  # of an earlier call, with OUT inside IR or VI
-        return _resolved(path).is_relative_to(_resolved(out))
+    def is_result(path: Path) -> bool:
+        return inside and _resolved(path.parent).is_relative_to(goal)
 
-    pairs, problems = scan_pairs(os.curdir, str(ir), str(vi))
     pairs = [pair for pair in pairs if not (is_result(pair.ir) or is_result(pair.vi))]
-    lines = [str(problem) for problem in problems if not is_result(problem.path)]
+    problems = [problem for problem in problems if not is_result(problem.path)]
     if not pairs:
-        raise UsageError("\n  ".join([f"{ir} and {vi}: no pairs of images", *lines]))
+        raise UsageError("; ".join([f"{ir} and {vi}: no pairs of images", *map(str, problems)]))
     jobs = [
         Job(pair.name, pair.ir, pair.vi, out / _result_name(Path(pair.name + pair.vi.suffix)))
         for pair in pairs
     ]
-    return jobs, lines
+    _check_apart(jobs)
+    return jobs, problems
+
+
+def _check_apart(jobs: list[Job]) -> None:
+    """Refuse to write where images to fuse are, as where a folder below OUT is a link to theirs.
+
+    Raises:
+        UsageError: a result would replace an input, or would be taken for one next time.
+    """
+    inputs = {}
+    for job in jobs:
+        for path in (job.ir, job.vi):
+            for one in (_resolved(path.parent) / path.name, _resolved(path)):
+                inputs[one.with_suffix("")] = path
+    for job in jobs:
+        clash = inputs.get((_resolved(job.out.parent) / job.out.name).with_suffix(""))
+        if clash is not None:
+            raise UsageError(
+                f"{job.out} would take the place of {clash}, an image to fuse; name another folder"
+            )
 
 
 def _result_name(visible: Path) -> Path:
@@ -154,58 +217,56 @@ def _resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _fuse_all(
-    jobs: list[Job], args: argparse.Namespace, options: dict[str, Any], debug: bool
-) -> int:
-    """Fuse and write; returns how many failed, each of which is reported by a line."""
+def _fuser(
+    args: argparse.Namespace, options: dict[str, Any], ranges: dict[str, Any]
+) -> Callable[..., Any]:
+    """Load the network; returns a function of images, or lists of them, that fuses."""
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
 
     from fusionzoo import zoo
 
-    device = chosen_device(args.device)
-    model = zoo.load(args.model, device=device, **options)
-    how = {
-        "color": not args.no_color,
-        "resize": args.resize,
-        "ir_range": args.ir_range and tuple(args.ir_range),
-        "vi_range": args.vi_range and tuple(args.vi_range),
-        "dtype": getattr(torch, args.dtype),
-        "batch_size": args.batch_size,
-    }
+    fuse = zoo.load_network(
+        args.model,
+        device=chosen_device(args.device),
+        dtype=getattr(torch, args.dtype),
+        options=options,
+    )
+    return partial(
+        fuse,
+        color=not args.no_color,
+        resize=args.resize,
+        ir_range=ranges["ir"],
+        vi_range=ranges["vi"],
+        batch_size=args.batch_size,
+    )
+
+
+def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug: bool) -> int:
+    """Fuse and write; returns how many failed, each of which is reported by a line."""
     failed = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(
-        *columns, console=Console(stderr=True), disable=len(jobs) == 1, transient=True
-    ) as bar:
-        task = bar.add_task("fusing", total=len(jobs))
-        for job, error in _results(jobs, model, how, args.batch_size):
-            bar.advance(task)
+    with progress("fusing", len(jobs)) as bar:
+        for job, error in _results(jobs, fuse, batch_size):
+            bar.advance()
             if error is not None:
                 failed += 1
-                # Out of the bar's way, and not wrapped: the line may be searched by a program.
-                bar.console.print(
-                    _report(job, error, debug), markup=False, highlight=False, soft_wrap=True
-                )
+                bar.report(job.name, error, debug)
     return failed
 
 
 def _results(
-    jobs: list[Job], model: Any, how: dict[str, Any], batch_size: int
+    jobs: list[Job], fuse: Callable[..., Any], batch_size: int
 ) -> Iterator[tuple[Job, Exception | None]]:
     for start in range(0, len(jobs), batch_size):
         batch = jobs[start : start + batch_size]
-        images = [None] * len(batch)
+        images: list[Any] = [None] * len(batch)
         if len(batch) > 1:
             # One pair may be broken, or all together too much for the memory: then one by one.
             with contextlib.suppress(Exception):
-                images = model.fuse([job.ir for job in batch], [job.vi for job in batch], **how)
+                images = fuse([job.ir for job in batch], [job.vi for job in batch])
         for job, image in zip(batch, images, strict=True):
             try:
                 if image is None:
-                    image = model.fuse(job.ir, job.vi, **how)
+                    image = fuse(job.ir, job.vi)
                 _write(job.out, image)
             except Exception as error:  # reported; the other pairs are not to suffer
                 yield job, error
@@ -218,8 +279,3 @@ def _write(path: Path, image: Any) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(path, image)
-
-
-def _report(job: Job, error: Exception, debug: bool) -> str:
-    line = f"{job.name}: {error or type(error).__name__}"
-    return "".join([*traceback.format_exception(error), line]) if debug else line

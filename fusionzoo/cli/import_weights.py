@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from fusionzoo import zoo
+from fusionzoo.cli.parser import Parser
 from fusionzoo.models import MODELS
 
 
@@ -18,19 +18,18 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     able = [model for model in MODELS.values() if model.importer is not None]
     lines = ["models, their files in order, and where the authors publish them:"]
     for model in able:
         files = " ".join(file.upper() for file in model.importer.files)
         lines.append(f"  {model.name} {files}  ({model.importer.source}; licence: "
                      f"{model.importer.licence})")  # fmt: skip
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="fusionzoo import-weights",
         description="Convert weights that a paper's authors released into a model folder.\n"
         "The files are opened safely: nothing but tensors is read from them.",
         epilog="\n".join(lines),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="name of the model")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the authors' files")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fusionzoo import weights, zoo
+from fusionzoo.cli.parser import Parser
 from fusionzoo.models import MODELS
 
 _BYTES = (" B", " kB", " MB", " GB")
@@ -125,11 +125,11 @@ def _count(value: float | None, step: int, units: Sequence[str]) -> str:
     return f"{value:.3g}{units[power]}"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fusionzoo list",
         description="Show models with their parameters, weights and licence.",
-        epilog="weights: local, with the package or in FUSIONZOO_HOME; cached, from the Hugging "
+        epilog="weights: local, with the package or in FUSIONZOO_HOME; cached, from the Hugging\n"
         "Face hub; hub, to be downloaded on first use; missing; or none.",
     )
     parser.add_argument("filter", nargs="?", default="*", help="names, with wildcards: 'co*'")

@@ -1,0 +1,156 @@
+"""What commands print: one-line errors, warnings, progress bars.
+
+rich is imported with the first bar: a command that fuses one pair needs none.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from fusionzoo.errors import FusionZooError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["Bar", "complain", "describe", "own_warnings", "printable", "progress"]
+
+_REMEDIES = {
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOSPC: "make room there, or write to another place",
+    errno.EDQUOT: "make room there, or write to another place",
+    errno.EFBIG: "raise the limit (ulimit -f), or write to another place",
+    errno.EROFS: "write to another place",
+    errno.ELOOP: "remove the link that leads to itself",
+}
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out: a file's name must not command a terminal.
+
+    Line feeds stay.
+    """
+    return "".join(
+        char if char.isprintable() or char == "\n" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def describe(error: BaseException) -> str:
+    """What an error tells a user, without the traceback that tells a programmer more."""
+    text = str(error).strip()
+    if isinstance(error, FusionZooError) or raised_here(error):
+        return text
+    if isinstance(error, MemoryError):
+        hint = "use smaller images, a smaller --batch-size or another model"
+        return f"the memory does not suffice{f' ({text})' if text else ''}; {hint}"
+    if isinstance(error, RecursionError):
+        return "something given here is nested too deeply; give plain values"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        remedy = _REMEDIES.get(error.errno or 0)
+        return f"{place}{error.strerror}{f'; {remedy}' if remedy else ''}"
+    first = text.splitlines()[0] if text else ""
+    return f"{type(error).__name__}{f': {first}' if first else ''}"
+
+
+def raised_here(error: BaseException) -> bool:
+    """Whether this package raised it to tell the user something: rooms without FusionZooError."""
+    if not isinstance(error, ValueError | TypeError | OSError | RuntimeError):
+        return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    name = frames[-1].f_globals.get("__name__", "") if frames else ""
+    return not isinstance(error, RecursionError) and name.partition(".")[0] == "fusionzoo"
+
+
+def complain(text: str) -> None:
+    """Print a line of the program's own to standard error."""
+    print(f"fusionzoo: {printable(text)}", file=sys.stderr)
+
+
+@contextmanager
+def own_warnings() -> Iterator[None]:
+    """Show this package's warnings as one line each; those of libraries look as ever."""
+    from fusionzoo.errors import FusionZooWarning
+
+    with warnings.catch_warnings():
+        as_ever = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, FusionZooWarning):
+                complain(f"warning: {message}")
+            else:
+                as_ever(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        warnings.filterwarnings("default", category=FusionZooWarning)
+        yield
+
+
+class Bar(Protocol):
+    """How far a command has come, and a place for its lines."""
+
+    def advance(self) -> None:
+        """Count one more as done."""
+
+    def report(self, name: str, error: BaseException, debug: bool = False) -> None:
+        """Print ``name: what is wrong``; with ``debug`` the traceback comes before it."""
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Bar]:
+    """A bar on standard error for as long as the block runs; none for a single item."""
+    if total <= 1:
+        yield _NoBar()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _RichBar(bar, description, total)
+
+
+def _report(name: str, error: BaseException, debug: bool) -> str:
+    line = printable(f"{name}: {describe(error)}")
+    if debug:
+        return "".join([*traceback.format_exception(error), line])
+    return line.replace("\n", " ")
+
+
+class _NoBar:
+    def advance(self) -> None:
+        pass
+
+    def report(self, name: str, error: BaseException, debug: bool = False) -> None:
+        print(_report(name, error, debug), file=sys.stderr)
+
+
+class _RichBar:
+    def __init__(self, progress: Progress, description: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=total)
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+    def report(self, name: str, error: BaseException, debug: bool = False) -> None:
+        # Out of the bar's way, and not wrapped: the line may be searched by a program.
+        self._progress.console.print(
+            _report(name, error, debug), markup=False, highlight=False, soft_wrap=True
+        )
