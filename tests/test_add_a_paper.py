@@ -1,5 +1,6 @@
 """docs/add_a_paper.md: what it says, done with its own code in a copy of this repository."""
 
+import json
 import os
 import re
 import shlex
@@ -21,8 +22,10 @@ COPIED = ("fusionzoo", "checkpoints", "tools", "tests/assets", "tests/golden", "
           "pyproject.toml", *(f"tests/{name}" for name in re.findall(r"tests/(test_\w+\.py)", TEST)
                               if (ROOT / "tests" / name).is_file()))  # fmt: skip
 
-# What a maintainer sees after shipping. One process for all of it: torch takes seconds to load.
-AFTERWARDS = """
+# The commands of the guide and what follows, in one process: torch and Lightning load for seconds.
+# It runs in the copy, and imports fusionzoo from there.
+SCRIPT = """
+import json
 import sys
 
 sys.path.insert(0, "tools")
@@ -31,16 +34,22 @@ import pytest
 import ship
 
 import fusionzoo
+from fusionzoo.cli import main
 
-assert "toynet" in fusionzoo.list_models() and "toynet" in fusionzoo.list_models(pretrained=True)
-assert fusionzoo.load("toynet").fuse("tests/assets/cli_ir.png", "tests/assets/cli_vi.png").size
-assert golden.problem("toynet") is None
-assert ship.stale(ship.all_keys(), with_golden=False) == []
-assert ship.main(["toynet", "--check"]) == 0
+fit, shipping, tests = json.loads(sys.argv[1])
+assert main(fit) == 0
+print("SHIP")
+assert ship.main(shipping) == 0
 print("AGAIN")
 assert ship.main(["toynet"]) == 0
+print("CHECK")
+assert ship.main(["toynet", "--check"]) == 0
+assert ship.stale(ship.all_keys(), with_golden=False) == []
+assert golden.problem("toynet") is None
+assert {"toynet"} <= {*fusionzoo.list_models()} & {*fusionzoo.list_models(pretrained=True)}
+assert fusionzoo.load("toynet").fuse("tests/assets/cli_ir.png", "tests/assets/cli_vi.png").size
 print("TESTS")
-sys.exit(pytest.main(sys.argv[1:]))
+sys.exit(pytest.main(tests))
 """
 
 
@@ -67,39 +76,52 @@ def copy(tmp_path_factory):
     shutil.rmtree(copy)  # all published weights are in it
 
 
-def call(copy, *command):
+def words(line):
+    """The arguments of a command of the guide."""
+    return [word.replace("DIR", "data") for word in shlex.split(line)]
+
+
+def told_by_the_commands(copy):
+    """What each of them prints."""
+    _, *fit = words(FIT)
+    fit += ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]
+    _, script, *shipping = words(SHIP)
+    assert (copy / script).is_file()
+    _, *tests = words(TEST)
     environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-    environment.pop("FUSIONZOO_TEST_DATA", None)
-    environment.pop("FUSIONZOO_HOME", None)
+    for variable in ("FUSIONZOO_TEST_DATA", "FUSIONZOO_HOME"):
+        environment.pop(variable, None)
+    question = json.dumps([fit, shipping, [*tests, "-q", "-p", "no:cacheprovider"]])
     run = subprocess.run(
-        [sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", SCRIPT, question],
+        cwd=copy,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
-
-
-def words(line):
-    return [word.replace("DIR", "data") for word in shlex.split(line)[1:]]
+    return re.split("^(?:SHIP|AGAIN|CHECK|TESTS)$", run.stdout, flags=re.MULTILINE)
 
 
 @pytest.mark.slow
 def test_the_guide_as_it_is_written(copy):
     figures = (copy / "checkpoints" / "results.csv").read_text(encoding="utf-8").splitlines()
-    fit = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.num_workers=0"]
-    call(copy, "-m", "fusionzoo", *words(FIT), *fit)
-    told = call(copy, *words(SHIP))
+    _, shipped, again, check, tests = told_by_the_commands(copy)
     for step in ("folder", "entry", "golden", "measured", "figures", "cards", "tables"):
-        assert re.search(rf"^  {step} +\S", told, re.MULTILINE), told
-    assert "write checkpoints/toynet/README.md where it says TO WRITE" in told
-    assert "draw the picture of the card" in told
+        assert re.search(rf"^  {step} +\S", shipped, re.MULTILINE), shipped
+    assert "write checkpoints/toynet/README.md where it says TO WRITE" in shipped
+    assert "draw the picture of the card" in shipped
+    assert "wrote" not in again
+    assert "measured" not in again
+    assert check.strip() == "nothing is stale"
+    assert re.search(r"\d+ passed", tests)
 
     rows = (copy / "checkpoints" / "results.csv").read_text(encoding="utf-8").splitlines()
     own = [row.split(",") for row in rows if row.startswith("toynet,")]
     assert [row for row in rows if not row.startswith("toynet,")] == figures
     assert {(row[3], row[4]) for row in own} == {("tno", "cddfuse"), ("tno", "zoo")}
     shared = yaml.safe_load((copy / "checkpoints" / "benchmark.yaml").read_text(encoding="utf-8"))
-    measured = [row[8] for row in own if row[4] == "zoo"]
-    assert measured == shared["metrics"]["further"]
+    assert [row[8] for row in own if row[4] == "zoo"] == shared["metrics"]["further"]
 
     readme, card = (
         (copy / name).read_text(encoding="utf-8")
@@ -110,9 +132,3 @@ def test_the_guide_as_it_is_written(copy):
         assert re.search(r"^\| \*\*toynet\*\* \| \d", text, re.MULTILINE)
     assert "| paper ¹ | 6.900 | 40.00 |" in card
     assert "| training data | TNO (30 pairs) |" in card
-
-    told = call(copy, "-c", AFTERWARDS, *words(f"pytest {TEST.partition(' ')[2]} -q"))
-    again, tests = told.partition("AGAIN")[2].split("TESTS")
-    assert "wrote" not in again
-    assert "measured" not in again.partition("left to do")[0]
-    assert re.search(r"\d+ passed", tests)
