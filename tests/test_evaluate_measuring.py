@@ -245,9 +245,9 @@ def test_refusals(tmp_path):
     ir, vi = sources(tmp_path)
     folder = fused(tmp_path / "out", 0.3)
     method = fused_folder("out", folder)
-    with pytest.raises(ValueError, match="did you mean tang"):
+    with pytest.raises(ValueError, match="did you mean 'tang'"):
         evaluate(ir, vi, [method], protocol="tank")
-    with pytest.raises(ValueError, match="did you mean Qabf"):
+    with pytest.raises(ValueError, match="did you mean 'Qabf'"):
         evaluate(ir, vi, [method], metrics=["Qabq"])
     with pytest.raises(ValueError, match="two methods are called 'out'"):
         evaluate(ir, vi, [method, method])

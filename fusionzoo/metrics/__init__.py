@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from fusionzoo.errors import InputError
 from fusionzoo.metrics.protocols import PROTOCOLS, MetricEntry, Protocol, get_protocol
 
 __all__ = [
@@ -107,7 +108,7 @@ class FusionMetric(Metric):
         return get_protocol(self.protocol).metrics[self.metric]
 
     @property
-    def higher_is_better(self) -> bool | None:
+    def higher_is_better(self) -> bool:  # type: ignore[override]
         """Direction of improvement."""
         return self.entry.higher_is_better
 
@@ -125,7 +126,7 @@ class FusionMetric(Metric):
         """
         if values is None:
             if fused is None or ir is None or vi is None:
-                raise ValueError("update needs fused, ir and vi, or values")
+                raise InputError("update needs fused, ir and vi, or values")
             values = per_image(self.protocol, [self.metric], fused, ir, vi)[self.metric]
         self.total += values.detach().sum().to(self.total)
         self.count += values.numel()
@@ -170,23 +171,24 @@ class FusionMetrics(MetricCollection):
         self._order = tuple(entry.name for entry in found.select(metrics))
 
     @property
-    def higher_is_better(self) -> dict[str, bool | None]:
+    def higher_is_better(self) -> dict[str, bool]:
         """Direction of improvement of each metric."""
         return {name: metric.higher_is_better for name, metric in self._in_order()}
 
     def _in_order(self) -> list[tuple[str, FusionMetric]]:
         # MetricCollection sorts by name; tables want the order of the protocol or the caller.
-        return sorted(self.items(), key=lambda item: self._order.index(item[1].metric))
+        metrics = [(name, one) for name, one in self.items() if isinstance(one, FusionMetric)]
+        return sorted(metrics, key=lambda item: self._order.index(item[1].metric))
 
     def _measure(self, fused: Tensor, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
         return per_image(self.protocol, self._order, fused, ir, vi)
 
     def _add(self, values: dict[str, Tensor]) -> None:
-        for metric in self.values():
+        for _, metric in self._in_order():
             metric.update(values=values[metric.metric])
 
     @torch.no_grad()
-    def update(self, fused: Tensor, ir: Tensor, vi: Tensor) -> None:
+    def update(self, fused: Tensor, ir: Tensor, vi: Tensor) -> None:  # type: ignore[override]
         """Add the images of a batch; layouts and errors as in ``per_image``."""
         self._add(self._measure(fused, ir, vi))
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from fusionzoo.metrics._filters import sobel
+from fusionzoo.metrics._filters import sobel, sobel_in_matlab_order
 
 Rule = Literal["authors", "public"]
 
@@ -61,6 +61,22 @@ def qabf(fused: EdgeMap, ir: EdgeMap, vi: EdgeMap, *, rule: Rule) -> Tensor:
     return torch.where(flat, 0.0, kept.flatten(1).sum(1) / torch.where(flat, 1.0, total))
 
 
+def edge_transfer(
+    fused: Tensor,
+    ir: Tensor,
+    vi: Tensor,
+    *,
+    border: str = "replicate",
+    rule: Rule = "authors",
+) -> Tensor:
+    """Qabf of images; ``border`` is that of :func:`sobel`, or ``"matlab"`` for MATLAB's conv2."""
+    of_fused, of_ir, of_vi = (
+        edge_map(*(sobel_in_matlab_order(i) if border == "matlab" else sobel(i, border)))
+        for i in (fused, ir, vi)
+    )
+    return qabf(of_fused, of_ir, of_vi, rule=rule)
+
+
 def nabf(
     fused: Tensor, ir: Tensor, vi: Tensor, *, unit: bool = False, slack: float = 0.0
 ) -> Tensor:
@@ -74,8 +90,7 @@ def nabf(
     edges = [_eighth_edges(image / 255 if unit else image) for image in (fused, ir, vi)]
     of_fused, of_ir, of_vi = edges
     added = of_fused.strength > torch.maximum(of_ir.strength, of_vi.strength) + slack
-    lost: Tensor | float = 0.0
-    total: Tensor | float = 0.0
+    lost = total = fused.new_zeros(())
     for source in (of_ir, of_vi):
         low = torch.minimum(source.strength, of_fused.strength)
         high = torch.maximum(source.strength, of_fused.strength)

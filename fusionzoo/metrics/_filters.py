@@ -38,11 +38,11 @@ def separable(
 
 def _along(images: Tensor, dim: int, taps: tuple[float, ...], stride: int) -> Tensor:
     count = (images.shape[dim] - len(taps)) // stride + 1
-    total: Tensor | None = None
-    for start, tap in enumerate(taps):
-        cut = slice(start, start + stride * (count - 1) + 1, stride)
-        part = images[:, :, cut] if dim == 2 else images[..., cut]
-        total = part * tap if total is None else total.add_(part, alpha=tap)
+    parts = (slice(start, start + stride * (count - 1) + 1, stride) for start in range(len(taps)))
+    shifted = (images[:, :, part] if dim == 2 else images[..., part] for part in parts)
+    total = next(shifted) * taps[0]
+    for image, tap in zip(shifted, taps[1:], strict=True):
+        total.add_(image, alpha=tap)
     return total
 
 

@@ -89,10 +89,12 @@ def meyer_bands(images: Tensor) -> Tensor:
         height = extended.shape[-2]
         rows = extended.reshape(-1, 1, extended.shape[-1])
         bands = F.conv1d(rows, bank[:, None], stride=2)
-        return tuple(bands[:, i].reshape(len(signal), 1, height, -1) for i in (0, 1))
+        smooth, detail = (bands[:, i].reshape(len(signal), 1, height, -1) for i in (0, 1))
+        return smooth, detail
 
     def split_down(signal: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(part.transpose(2, 3) for part in split(signal.transpose(2, 3)))
+        smooth, detail = split(signal.transpose(2, 3))
+        return smooth.transpose(2, 3), detail.transpose(2, 3)
 
     smooth, detail = split(images)
     approximation, horizontal = split_down(smooth)
@@ -134,9 +136,10 @@ def fmi(fused: Tensor, ir: Tensor, vi: Tensor, *, features: str) -> Tensor:
     )
     count, windows = of_fused.shape[:2]
     of_fused = of_fused.flatten(0, 1)
-    total = 0.0
+    total = of_fused.new_zeros(())
     for source in (of_ir, of_vi):
-        pairs = zip(of_fused.split(_CHUNK), source.flatten(0, 1).split(_CHUNK), strict=True)
+        chunks = (torch.split(part, _CHUNK) for part in (of_fused, source.flatten(0, 1)))
+        pairs = zip(*chunks, strict=True)
         values = torch.cat([_window_information(f, s) for f, s in pairs])
         total = total + values.view(count, windows).mean(1)
     return (total / 2).to(fused)

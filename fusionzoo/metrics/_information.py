@@ -40,20 +40,28 @@ def entropy_of(counts: Tensor, base: float, dtype: torch.dtype) -> Tensor:
     """Shannon entropy of the histogram of each image, (N,)."""
     counts = counts.flatten(1).to(dtype)
     probability = counts / counts.sum(1, keepdim=True)
-    return torch.special.entr(probability).sum(1) / math.log(base)
+    entropy: Tensor = torch.special.entr(probability).sum(1)
+    return entropy / math.log(base)
 
 
-def entropy(fused: Tensor, *, base: float) -> Tensor:
+def entropy(fused: Tensor, *, base: float = 2.0) -> Tensor:
     return entropy_of(histogram(level_index(fused)), base, fused.dtype)
 
 
 def mutual_information(
-    fused: Tensor, source: Tensor, *, base: float, joint_top: int = LEVELS - 1
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mutual information of one source and the fused image, with H(fused) and H(source).
+    fused: Tensor, source: Tensor, *, base: float = 2.0, joint_top: int = LEVELS - 1
+) -> Tensor:
+    """Mutual information of one source and the fused image.
 
     Levels above ``joint_top`` fall onto it in the joint histogram, but not in the marginals.
     """
+    return _shared_and_own(fused, source, base, joint_top)[0]
+
+
+def _shared_and_own(
+    fused: Tensor, source: Tensor, base: float, joint_top: int = LEVELS - 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mutual information, H(fused) and H(source)."""
     dtype = fused.dtype
     of_fused, of_source = level_index(fused), level_index(source)
     h_fused = entropy_of(histogram(of_fused), base, dtype)
@@ -66,12 +74,12 @@ def mutual_information(
 
 def normalised_mutual_information(fused: Tensor, source: Tensor) -> Tensor:
     """Mutual information over the mean of both entropies; 0 where both are constant."""
-    shared, h_fused, h_source = mutual_information(fused, source, base=2.0)
+    shared, h_fused, h_source = _shared_and_own(fused, source, 2.0)
     total = h_fused + h_source
     return torch.where(total > 0, 2 * shared / total.clamp_min(1e-12), torch.zeros_like(total))
 
 
-def cross_entropy(fused: Tensor, source: Tensor, *, base: float) -> Tensor:
+def cross_entropy(fused: Tensor, source: Tensor, *, base: float = 2.0) -> Tensor:
     """Divergence of the source's histogram from the fused one's, over levels that both have."""
     counts = [histogram(level_index(image)).to(fused.dtype) for image in (source, fused)]
     p, q = (count / count.sum(1, keepdim=True) for count in counts)

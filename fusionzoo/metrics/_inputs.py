@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from fusionzoo.errors import InputError
 
 Reduction = Literal["mean", "none"]
 
@@ -21,12 +22,12 @@ _RANGE_SLACK = 1e-3
 def as_batch(image: Tensor, role: str) -> Tensor:
     """Bring (H,W), (B,H,W) or (B,C,H,W) to (B,C,H,W) without touching the values."""
     if not isinstance(image, Tensor):
-        raise ValueError(
+        raise InputError(
             f"{role} must be a torch.Tensor, got {type(image).__name__}; "
             "torch.as_tensor(array) makes one"
         )
     if not (image.is_floating_point() or image.dtype == torch.uint8):
-        raise ValueError(
+        raise InputError(
             f"{role} has dtype {image.dtype}; pass floats in [0, 1] or torch.uint8 in 0...255"
         )
     if image.ndim == 2:
@@ -34,16 +35,16 @@ def as_batch(image: Tensor, role: str) -> Tensor:
     elif image.ndim == 3:
         image = image[:, None]
     elif image.ndim != 4:
-        raise ValueError(
+        raise InputError(
             f"{role} has shape {tuple(image.shape)}; expected (H,W), (B,H,W) or (B,C,H,W)"
         )
     if 0 in image.shape:
-        raise ValueError(f"{role} is empty: shape {tuple(image.shape)}")
+        raise InputError(f"{role} is empty: shape {tuple(image.shape)}")
     return image
 
 
 def check_images(images: Sequence[Tensor], *, same_channels: bool = True) -> None:
-    """Raise ValueError for images that differ in layout, are not finite or leave [0, 1].
+    """Raise InputError for images that differ in layout, are not finite or leave [0, 1].
 
     Shape, dtype and device are compared without looking at pixels. The pixels of all images are
     looked at with one transfer to the host, whatever their number.
@@ -53,12 +54,12 @@ def check_images(images: Sequence[Tensor], *, same_channels: bool = True) -> Non
         layout = image.shape if same_channels else (image.shape[0], *image.shape[-2:])
         wanted = first.shape if same_channels else (first.shape[0], *first.shape[-2:])
         if layout != wanted:
-            raise ValueError(
+            raise InputError(
                 f"fused and {role} differ in shape: {tuple(first.shape)} and "
                 f"{tuple(image.shape)}; resize or crop them to one size first"
             )
         if image.device != first.device:
-            raise ValueError(
+            raise InputError(
                 f"fused is on {first.device} but {role} is on {image.device}; "
                 "move them to one device"
             )
@@ -72,9 +73,9 @@ def check_images(images: Sequence[Tensor], *, same_channels: bool = True) -> Non
     roles = [r for r, i in zip(ROLES, images, strict=False) if i.dtype != torch.uint8]
     for role, (low, high) in zip(roles, torch.stack(extremes).tolist(), strict=True):
         if low != low or high != high:
-            raise ValueError(f"{role} contains NaN; repair the image before measuring it")
+            raise InputError(f"{role} contains NaN; repair the image before measuring it")
         if low < -_RANGE_SLACK or high > 1 + _RANGE_SLACK:
-            raise ValueError(
+            raise InputError(
                 f"{role} has values in [{low:.4g}, {high:.4g}] but float images must lie in "
                 "[0, 1]; divide 8-bit values by 255, or pass them as torch.uint8"
             )
@@ -119,12 +120,4 @@ def reduce(values: Tensor, channels: int, reduction: Reduction) -> Tensor:
         return values.mean()
     if reduction == "none":
         return values
-    raise ValueError(f'reduction must be "mean" or "none", got {reduction!r}')
-
-
-def unknown_name(kind: str, name: object, known: Sequence[str]) -> ValueError:
-    """Make the error for a name that is not in a table, with the closest entries."""
-    lower = {entry.lower(): entry for entry in known}
-    close = [lower[hit] for hit in get_close_matches(str(name).lower(), lower, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(known)}")
+    raise InputError(f'reduction must be "mean" or "none", not {reduction!r}')

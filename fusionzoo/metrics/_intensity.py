@@ -37,6 +37,10 @@ def mean_squared_error(fused: Tensor, source: Tensor) -> Tensor:
     return image_mean((fused - source).square())
 
 
+def root_mean_squared_error(fused: Tensor, source: Tensor) -> Tensor:
+    return safe_sqrt(mean_squared_error(fused, source))
+
+
 def correlation(first: Tensor, second: Tensor) -> Tensor:
     """Pearson correlation over the pixels of each image; 0 where one of them is constant."""
     first, second = centred(first).flatten(1), centred(second).flatten(1)

@@ -28,7 +28,8 @@ def _radius(images: Tensor, per_height: float, per_width: float) -> Tensor:
 
 
 def _filtered(images: Tensor, response: Tensor) -> Tensor:
-    return torch.fft.irfft2(torch.fft.rfft2(images) * response, s=images.shape[-2:])
+    filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(images) * response, s=images.shape[-2:])
+    return filtered
 
 
 def qcv(
@@ -70,7 +71,6 @@ def qcv(
 def qcb(fused: Tensor, ir: Tensor, vi: Tensor, *, border: str = "replicate") -> Tensor:
     """Chen and Blum 2009: how much of the sources' perceived local contrast is kept."""
     height, width = fused.shape[-2:]
-    count = fused.shape[0]
     images = torch.cat([fused, ir, vi])
     radius = _radius(images, height / 30, width / 30)
     sensitivity = torch.exp(-((radius / 15.3870) ** 2)) - 0.7622 * torch.exp(
@@ -86,7 +86,7 @@ def qcb(fused: Tensor, ir: Tensor, vi: Tensor, *, border: str = "replicate") -> 
     contrast = (at / torch.where(dark, 1.0, around) - 1).abs()
     contrast = torch.where(dark, 0.0, contrast)
     masked = contrast**3 / (contrast**2 + 0.0001)
-    of_fused, of_ir, of_vi = masked.split(count)
+    of_fused, of_ir, of_vi = masked.chunk(3)
     squares = of_ir.square() + of_vi.square()
     flat = squares == 0
     # Two regions without any contrast are equally salient.

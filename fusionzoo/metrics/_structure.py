@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusionzoo.errors import InputError
 from fusionzoo.metrics._filters import gaussian, separable, sobel
 from fusionzoo.metrics._intensity import image_mean, safe_sqrt
 
@@ -17,7 +18,7 @@ GAUSSIAN_SIZE = 11
 def need_size(images: Tensor, size: int, metric: str) -> None:
     height, width = images.shape[-2:]
     if min(height, width) < size:
-        raise ValueError(
+        raise InputError(
             f"{metric} needs images of at least {size}x{size} pixels, got {height}x{width}; "
             "leave this metric out or measure larger images"
         )
@@ -106,7 +107,7 @@ def ms_ssim(fused: Tensor, source: Tensor, *, data_range: float = 255.0) -> Tens
     taps = gaussian(GAUSSIAN_SIZE, 1.5)
     room = min(fused.shape[-2:]) // GAUSSIAN_SIZE
     weights = MS_SSIM_WEIGHTS[: room.bit_length()]
-    product: Tensor | float = 1.0
+    product = fused.new_ones(())
     for scale, weight in enumerate(weights):
         if scale:
             fused, source = F.avg_pool2d(fused, 2), F.avg_pool2d(source, 2)
@@ -125,7 +126,7 @@ def mef_ms_ssim(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
     need_size(fused, GAUSSIAN_SIZE, "MS_SSIM")
     room = min(fused.shape[-2:]) // GAUSSIAN_SIZE
     weights = MS_SSIM_WEIGHTS[:3][: room.bit_length()]
-    product: Tensor | float = 1.0
+    product = fused.new_ones(())
     for scale, weight in enumerate(weights):
         if scale:
             fused, ir, vi = (_halve(image) for image in (fused, ir, vi))
@@ -139,12 +140,11 @@ def _halve(images: Tensor) -> Tensor:
 
 
 def _mef_ssim(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
-    count = fused.shape[0]
     f, a, b = (i - i.mean(dim=(1, 2, 3), keepdim=True) for i in (fused, ir, vi))
     maps = torch.cat([f, a, b, f * f, a * a, b * b, f * a, f * b, a * b])
 
     def moments(taps: tuple[float, ...]) -> tuple[Tensor, ...]:
-        mf, ma, mb, ff, aa, bb, fa, fb, ab = separable(maps, taps).split(count)
+        mf, ma, mb, ff, aa, bb, fa, fb, ab = separable(maps, taps).chunk(9)
         return (
             (ff - mf * mf).clamp_min(0),
             (aa - ma * ma).clamp_min(0),

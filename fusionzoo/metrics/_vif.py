@@ -85,8 +85,8 @@ def vif(
     saturate_first: bool = False,
 ) -> list[Tensor]:
     """Fidelity to each source; 1 for a constant source, which has nothing to keep."""
-    kept = [0.0] * len(sources)
-    present = [0.0] * len(sources)
+    kept = [fused.new_zeros(())] * len(sources)
+    present = [fused.new_zeros(())] * len(sources)
     for maps in scale_maps(fused, sources, noise, saturate_first=saturate_first):
         for i, at in enumerate(maps):
             kept[i] = kept[i] + at.kept.flatten(1).sum(1)
@@ -99,7 +99,7 @@ def vif(
 
 def viff(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
     """Han et al. 2013: at every position the source with the smaller gain counts."""
-    total: Tensor | float = 0.0
+    total = fused.new_zeros(())
     weights = (1 / 2.15, 0.0, 0.15 / 2.15, 1 / 2.15)
     used = 0.0
     for weight, (of_ir, of_vi) in zip(

@@ -18,24 +18,15 @@ contain NaN, lie outside [0, 1], or are too small for its window.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fusionzoo.metrics import (
-    _edges,
-    _fmi,
-    _information,
-    _intensity,
-    _perceptual,
-    _structure,
-    _vif,
-)
-from fusionzoo.metrics._filters import sobel
-from fusionzoo.metrics._inputs import Reduction, prepare, reduce, unknown_name
+from fusionzoo.errors import check_choice
+from fusionzoo.metrics import _edges, _fmi, _measures
+from fusionzoo.metrics._inputs import Reduction, prepare, reduce
+from fusionzoo.metrics._measures import Combine, Images, Measure
 
 __all__ = [
     "average_gradient",
@@ -63,56 +54,23 @@ __all__ = [
     "viff",
 ]
 
-Combine = Literal["sum", "mean", "ir", "vi"]
 
-
-def _alone(
-    kernel: Callable[..., Tensor], fused: Tensor, reduction: Reduction, **options: Any
-) -> Tensor:
-    (levels,), channels = prepare(fused)
-    return reduce(kernel(levels, **options), channels, reduction)
-
-
-def _with_each(
-    kernel: Callable[..., Tensor],
-    images: tuple[Tensor, Tensor, Tensor],
-    combine: Combine,
+def _measured(
+    measure: Measure,
+    images: tuple[Tensor, ...],
     reduction: Reduction,
+    combine: Combine | None = None,
     **options: Any,
 ) -> Tensor:
-    (fused, ir, vi), channels = prepare(*images)
-    measure = partial(kernel, fused, **options)
-    return reduce(_combined(lambda: measure(ir), lambda: measure(vi), combine), channels, reduction)
-
-
-def _combined(ir: Callable[[], Tensor], vi: Callable[[], Tensor], combine: Combine) -> Tensor:
-    if combine == "sum":
-        return ir() + vi()
-    if combine == "mean":
-        return (ir() + vi()) / 2
-    if combine == "ir":
-        return ir()
-    if combine == "vi":
-        return vi()
-    raise unknown_name("value of combine", combine, ("sum", "mean", "ir", "vi"))
-
-
-def _with_both(
-    kernel: Callable[..., Tensor],
-    images: tuple[Tensor, Tensor, Tensor],
-    reduction: Reduction,
-    *,
-    exact: bool = False,
-    **options: Any,
-) -> Tensor:
-    (fused, ir, vi), channels = prepare(*images, exact=exact)
-    values = reduce(kernel(fused, ir, vi, **options), channels, reduction)
-    return values.to(_result_type(*images))
-
-
-def _result_type(*images: Tensor) -> torch.dtype:
+    """Check images and measure them; of one source alone where ``combine`` names it."""
+    if combine is not None:
+        check_choice("combine", combine, ("sum", "mean", "ir", "vi"))
+    (fused, *sources), channels = prepare(*images, exact=measure.exact)
+    if combine in ("ir", "vi"):
+        sources = sources[:1] if combine == "ir" else sources[1:]
+    values = measure.use(combine, **options)(Images(fused, sources, channels))
     wide = any(image.dtype == torch.float64 for image in images)
-    return torch.float64 if wide else torch.float32
+    return reduce(values, channels, reduction).to(torch.float64 if wide else torch.float32)
 
 
 # --------------------------------------------------------------------- fused image alone
@@ -124,7 +82,7 @@ def entropy(fused: Tensor, *, base: float = 2.0, reduction: Reduction = "mean") 
     Range 0...8 bits; higher is better; no gradient.
     Source: Roberts, van Aardt, Ahmed, J. Applied Remote Sensing 2 (2008).
     """
-    return _alone(_information.entropy, fused, reduction, base=base)
+    return _measured(_measures.EN, (fused,), reduction, base=base)
 
 
 def standard_deviation(
@@ -135,7 +93,7 @@ def standard_deviation(
     Range 0...data_range/2; higher is better (more contrast).
     Source: Rao, Measurement Science and Technology 8 (1997).
     """
-    return _alone(_intensity.standard_deviation, fused, reduction) * (data_range / 255)
+    return _measured(_measures.SD, (fused,), reduction) * (data_range / 255)
 
 
 def spatial_frequency(
@@ -147,7 +105,7 @@ def spatial_frequency(
     image is 0.
     Source: Eskicioglu and Fisher, IEEE Trans. Communications 43 (1995).
     """
-    return _alone(_structure.spatial_frequency, fused, reduction) * (data_range / 255)
+    return _measured(_measures.SF, (fused,), reduction) * (data_range / 255)
 
 
 def average_gradient(
@@ -160,7 +118,7 @@ def average_gradient(
     (without the 1/2 under the root).
     Source: Cui, Feng, Xu, Li, Chen, Optics Communications 341 (2015).
     """
-    return _alone(_structure.average_gradient, fused, reduction) * (data_range / 255)
+    return _measured(_measures.AG, (fused,), reduction) * (data_range / 255)
 
 
 def edge_intensity(
@@ -171,7 +129,7 @@ def edge_intensity(
     Range 0...4*sqrt(2)*data_range; higher is better. Differentiable.
     Source: Rajalingam and Priya, Int. J. Engineering Science Invention (2018).
     """
-    return _alone(_structure.edge_intensity, fused, reduction) * (data_range / 255)
+    return _measured(_measures.EI, (fused,), reduction) * (data_range / 255)
 
 
 def grey_level_difference(
@@ -182,7 +140,7 @@ def grey_level_difference(
     Over the (H-1)(W-1) pixels that have both. Range 0...2*data_range; higher is better.
     Differentiable.
     """
-    return _alone(_structure.grey_level_difference, fused, reduction) * (data_range / 255)
+    return _measured(_measures.GLD, (fused,), reduction) * (data_range / 255)
 
 
 # --------------------------------------------------------------------------- information
@@ -203,11 +161,7 @@ def mutual_information(
     which are 0.69 times the bits.
     Source: Qu, Zhang, Yan, Electronics Letters 38 (2002).
     """
-
-    def kernel(fused: Tensor, source: Tensor) -> Tensor:
-        return _information.mutual_information(fused, source, base=base)[0]
-
-    return _with_each(kernel, (fused, ir, vi), combine, reduction)
+    return _measured(_measures.MI, (fused, ir, vi), reduction, combine, base=base)
 
 
 def normalised_mutual_information(
@@ -223,8 +177,7 @@ def normalised_mutual_information(
     Range 0...1 for each source, 0 where both images are constant; higher is better; no gradient.
     Source: Hossny, Nahavandi, Creighton, Electronics Letters 44 (2008).
     """
-    kernel = _information.normalised_mutual_information
-    return _with_each(kernel, (fused, ir, vi), combine, reduction)
+    return _measured(_measures.NMI, (fused, ir, vi), reduction, combine)
 
 
 def cross_entropy(
@@ -243,7 +196,7 @@ def cross_entropy(
     no gradient.
     Source: Bulanon, Burks, Alchanatis, Biosystems Engineering 103 (2009).
     """
-    return _with_each(_information.cross_entropy, (fused, ir, vi), combine, reduction, base=base)
+    return _measured(_measures.CE, (fused, ir, vi), reduction, combine, base=base)
 
 
 def fmi(
@@ -265,9 +218,8 @@ def fmi(
     Source: Haghighat, Aghagolzadeh, Seyedarabi, Computers and Electrical Engineering 37 (2011);
     Haghighat and Razian, AICT 2014.
     """
-    if features not in _fmi.FEATURES:
-        raise unknown_name("features", features, tuple(_fmi.FEATURES))
-    return _with_both(_fmi.fmi, (fused, ir, vi), reduction, features=features)
+    check_choice("features", features, _fmi.FEATURES)
+    return _measured(_measures.FMI, (fused, ir, vi), reduction, features=features)
 
 
 # --------------------------------------------------------------------- error, correlation
@@ -286,8 +238,8 @@ def mse(
 
     Range 0...data_range^2; lower is better. Differentiable.
     """
-    kernel = _intensity.mean_squared_error
-    return _with_each(kernel, (fused, ir, vi), combine, reduction) * (data_range / 255) ** 2
+    unit = (data_range / 255) ** 2
+    return _measured(_measures.MSE, (fused, ir, vi), reduction, combine) * unit
 
 
 def rmse(
@@ -303,11 +255,7 @@ def rmse(
 
     Range 0...data_range; lower is better. Differentiable.
     """
-
-    def kernel(fused: Tensor, source: Tensor) -> Tensor:
-        return _intensity.safe_sqrt(_intensity.mean_squared_error(fused, source))
-
-    return _with_each(kernel, (fused, ir, vi), combine, reduction) * (data_range / 255)
+    return _measured(_measures.RMSE, (fused, ir, vi), reduction, combine) * (data_range / 255)
 
 
 def psnr(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -315,12 +263,7 @@ def psnr(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean"
 
     In dB; higher is better; infinite where the fused image equals both sources. Differentiable.
     """
-
-    def kernel(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
-        error = _intensity.mean_squared_error(fused, ir) + _intensity.mean_squared_error(fused, vi)
-        return 10 * torch.log10(255.0**2 / (error / 2))
-
-    return _with_both(kernel, (fused, ir, vi), reduction)
+    return _measured(_measures.PSNR, (fused, ir, vi), reduction)
 
 
 def correlation_coefficient(
@@ -335,7 +278,7 @@ def correlation_coefficient(
 
     Range -1...1, 0 where an image is constant; higher is better. Differentiable.
     """
-    return _with_each(_intensity.correlation, (fused, ir, vi), combine, reduction)
+    return _measured(_measures.CC, (fused, ir, vi), reduction, combine)
 
 
 def scd(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -344,7 +287,7 @@ def scd(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean")
     Range -2...2; higher is better. Differentiable.
     Source: Aslantas and Bendes, AEU 69 (2015).
     """
-    return _with_both(_intensity.difference_correlation, (fused, ir, vi), reduction)
+    return _measured(_measures.SCD, (fused, ir, vi), reduction)
 
 
 # ---------------------------------------------------------------------------- structure
@@ -366,10 +309,9 @@ def ssim(
     Differentiable: 1 - ssim(...) is a loss. Images of at least 11x11 (7x7) pixels.
     Source: Wang, Bovik, Sheikh, Simoncelli, IEEE Trans. Image Processing 13 (2004).
     """
-    kernels = {"gaussian": _structure.gaussian_ssim, "uniform": _structure.uniform_ssim}
-    if window not in kernels:
-        raise unknown_name("window", window, tuple(kernels))
-    return _with_each(kernels[window], (fused, ir, vi), combine, reduction)
+    windows = {"gaussian": _measures.SSIM, "uniform": _measures.UNIFORM_SSIM}
+    check_choice("window", window, windows)
+    return _measured(windows[window], (fused, ir, vi), reduction, combine)
 
 
 def ms_ssim(
@@ -387,7 +329,7 @@ def ms_ssim(
     better. Differentiable where no factor is 0.
     Source: Wang, Simoncelli, Bovik, Asilomar 2003.
     """
-    return _with_each(_structure.ms_ssim, (fused, ir, vi), combine, reduction)
+    return _measured(_measures.MS_SSIM, (fused, ir, vi), reduction, combine)
 
 
 # ------------------------------------------------------------------- information fidelity
@@ -409,14 +351,7 @@ def vif(
     Source: Sheikh and Bovik, IEEE Trans. Image Processing 15 (2006), and the authors' pixel-domain
     variant.
     """
-
-    def kernel(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
-        # Both sources in one go share the filters of the fused image.
-        sources = {"ir": (ir,), "vi": (vi,)}.get(combine, (ir, vi))
-        found = _vif.vif(fused, sources)
-        return _combined(lambda: found[0], lambda: found[-1], combine)
-
-    return _with_both(kernel, (fused, ir, vi), reduction, exact=True)
+    return _measured(_measures.VIF, (fused, ir, vi), reduction, combine)
 
 
 def viff(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -426,7 +361,7 @@ def viff(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean"
     0 and more, 1 for a faithful copy; higher is better. At least 17x17 pixels.
     Source: Han, Cai, Cao, Xu, Information Fusion 14 (2013).
     """
-    return _with_both(_vif.viff, (fused, ir, vi), reduction, exact=True)
+    return _measured(_measures.VIFF, (fused, ir, vi), reduction)
 
 
 # --------------------------------------------------------------------------------- edges
@@ -441,12 +376,7 @@ def qabf(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean"
     edge; higher is better.
     Source: Xydeas and Petrovic, Electronics Letters 36 (2000).
     """
-
-    def kernel(*images: Tensor) -> Tensor:
-        maps = (_edges.edge_map(*sobel(image, "replicate")) for image in images)
-        return _edges.qabf(*maps, rule="authors")
-
-    return _with_both(kernel, (fused, ir, vi), reduction, exact=True)
+    return _measured(_measures.QABF, (fused, ir, vi), reduction)
 
 
 def nabf(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -456,7 +386,7 @@ def nabf(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean"
     Source: Petrovic and Xydeas, Information Fusion 2004; Shreyamsha Kumar, Signal, Image and
     Video Processing 7 (2013).
     """
-    return _with_both(_edges.nabf, (fused, ir, vi), reduction, exact=True, slack=_edges.SLACK)
+    return _measured(_measures.NABF, (fused, ir, vi), reduction, slack=_edges.SLACK)
 
 
 # ---------------------------------------------------------------------------- perception
@@ -468,7 +398,7 @@ def qcv(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean")
     In squared grey levels, 0 and more; lower is better.
     Source: Chen and Varshney, Information Fusion 8 (2007).
     """
-    return _with_both(_perceptual.qcv, (fused, ir, vi), reduction, exact=True)
+    return _measured(_measures.QCV, (fused, ir, vi), reduction)
 
 
 def qcb(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean") -> Tensor:
@@ -477,4 +407,4 @@ def qcb(fused: Tensor, ir: Tensor, vi: Tensor, *, reduction: Reduction = "mean")
     Range 0...1; higher is better. At least 2x2 pixels.
     Source: Chen and Blum, Image and Vision Computing 27 (2009).
     """
-    return _with_both(_perceptual.qcb, (fused, ir, vi), reduction, exact=True)
+    return _measured(_measures.QCB, (fused, ir, vi), reduction)

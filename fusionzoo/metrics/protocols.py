@@ -1,82 +1,30 @@
 """Evaluation protocols: which definition of each metric a published table used.
 
 A protocol is a table. It names how images are brought to grey levels, and for every metric the
-kernel with its constants and the way in which both sources are combined. ``zoo`` holds the
+measure with its options and the way in which both sources are combined. ``zoo`` holds the
 definitions of this package; the others reproduce public evaluation codes with their artefacts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TypeVar
 
-import torch
 from torch import Tensor
 
-from fusionzoo.metrics import _edges, _fmi, _information, _intensity, _perceptual, _structure, _vif
-from fusionzoo.metrics._filters import sobel, sobel_in_matlab_order
-from fusionzoo.metrics._inputs import ROLES, as_batch, check_images, to_levels, unknown_name
+from fusionzoo.errors import InputError, did_you_mean
+from fusionzoo.metrics import _measures as m
+from fusionzoo.metrics._edges import SLACK
+from fusionzoo.metrics._inputs import ROLES, as_batch, check_images, to_levels
+from fusionzoo.metrics._measures import Images, Measure
+
+_Entry = TypeVar("_Entry")
 
 _BT601_GREY = (0.299, 0.587, 0.114)
 _MATLAB_GREY = (0.298936021293776, 0.587043074451121, 0.114020904255103)
-
-
-class Images:
-    """One batch as a protocol sees it, with what several metrics share computed once.
-
-    Attributes:
-        fused, ir, vi: grey levels 0...255, (N,1,H,W); N is B, or B*C where a protocol measures
-            every channel by itself.
-        channels: C, the number of consecutive entries of N that belong to one image.
-    """
-
-    def __init__(self, fused: Tensor, ir: Tensor, vi: Tensor) -> None:
-        self.channels = fused.shape[1]
-        self.fused, self.ir, self.vi = (i.flatten(0, 1)[:, None] for i in (fused, ir, vi))
-        self._shared: dict[Any, Any] = {}
-
-    def once(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """Result of ``compute()``, kept under ``key`` for the other metrics."""
-        if key not in self._shared:
-            self._shared[key] = compute()
-        return self._shared[key]
-
-    def both(self, kernel: Callable[..., Tensor], **options: Any) -> tuple[Tensor, Tensor]:
-        """``kernel(fused, source, **options)`` for the infrared and the visible source."""
-        return kernel(self.fused, self.ir, **options), kernel(self.fused, self.vi, **options)
-
-    def mse(self) -> Tensor:
-        """Squared error in squared grey levels, mean of both sources."""
-        return self.once("mse", lambda: sum(self.both(_intensity.mean_squared_error)) / 2)
-
-    def psnr(self, peak: float | Tensor = 255.0) -> Tensor:
-        """10 log10(peak^2 / MSE) in dB."""
-        return 10 * torch.log10(peak**2 / self.mse())
-
-    def mutual_information(self, **options: Any) -> Tensor:
-        """Sum over both sources."""
-        return sum(found[0] for found in self.both(_information.mutual_information, **options))
-
-    def stretched(self) -> Images:
-        """The same batch with each image spread over 0...255 and rounded."""
-        return self.once(
-            "stretched",
-            lambda: Images(*(_perceptual.stretched(i) for i in (self.fused, self.ir, self.vi))),
-        )
-
-    def vif(self, **options: Any) -> list[Tensor]:
-        """Fidelity to the infrared and to the visible source."""
-        key = ("vif", *options.items())
-        return self.once(key, lambda: _vif.vif(self.fused, (self.ir, self.vi), **options))
-
-    def qabf(self, sobel: Callable[[Tensor], tuple[Tensor, Tensor]], rule: _edges.Rule) -> Tensor:
-        """Edge preservation with this edge detector and this rule of ``edge_preservation``."""
-        maps = (_edges.edge_map(*sobel(image)) for image in (self.fused, self.ir, self.vi))
-        return _edges.qabf(*maps, rule=rule)
 
 
 @dataclass(frozen=True)
@@ -85,17 +33,20 @@ class MetricEntry:
 
     Attributes:
         name: as printed in tables.
-        values: from a batch to one value per image (or per channel), (N,).
-        higher_is_better: direction of improvement; None where there is none.
+        measure: what is computed, and with which options.
         definition: formula, unit and range in one line.
         verified: whether published values of the protocol's authors were reproduced.
     """
 
     name: str
-    values: Callable[[Images], Tensor]
-    higher_is_better: bool | None
+    measure: Measure
     definition: str
     verified: bool = True
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of improvement."""
+        return self.measure.higher_is_better
 
 
 @dataclass(frozen=True)
@@ -123,17 +74,14 @@ class Protocol:
         """Entries of the named metrics (any case), or of ``columns``.
 
         Raises:
-            ValueError: a name that this protocol does not have, with the closest ones.
+            InputError: a name that this protocol does not have, with the closest ones.
         """
         if metrics is None:
             metrics = self.columns
         if isinstance(metrics, str):
             metrics = (metrics,)
-        known = {name.lower(): entry for name, entry in self.metrics.items()}
-        for name in metrics:
-            if str(name).lower() not in known:
-                raise unknown_name(f"metric of protocol {self.name}", name, tuple(self.metrics))
-        return tuple(known[str(name).lower()] for name in metrics)
+        kind = f"metric of protocol {self.name}"
+        return tuple(_named(kind, name, self.metrics) for name in metrics)
 
     def prepare(self, fused: Tensor, ir: Tensor, vi: Tensor) -> Images:
         """Check a batch and bring it to the grey levels which this protocol measures.
@@ -143,13 +91,13 @@ class Protocol:
                 uint8; the number of channels may differ between them.
 
         Raises:
-            ValueError: sizes, devices or channels that do not fit, NaN, values out of range.
+            InputError: sizes, devices or channels that do not fit, NaN, values out of range.
         """
         batches = [as_batch(i, role) for i, role in zip((fused, ir, vi), ROLES, strict=True)]
         check_images(batches, same_channels=False)
         for role, batch in zip(ROLES, batches, strict=True):
             if batch.shape[1] not in (1, 3):
-                raise ValueError(
+                raise InputError(
                     f"{role} has {batch.shape[1]} channels; protocol {self.name} takes 1 (grey) "
                     "or 3 (RGB)"
                 )
@@ -159,7 +107,9 @@ class Protocol:
         if self.grey_weights is not None or levels[0].shape[1] == 1:
             weights = self.grey_weights or _BT601_GREY
             levels = [self._grey(level, weights) for level in levels]
-        return Images(*(level.expand_as(levels[0]) for level in levels))
+        channels = levels[0].shape[1]
+        fused, *sources = (level.expand_as(levels[0]).flatten(0, 1)[:, None] for level in levels)
+        return Images(fused, sources, channels)
 
     def _grey(self, levels: Tensor, weights: tuple[float, float, float]) -> Tensor:
         if levels.shape[1] == 1:
@@ -171,491 +121,262 @@ class Protocol:
         """Value of each metric for each image of a prepared batch, {name: (B,)}."""
         found = {}
         for entry in metrics:
-            values = entry.values(images)
-            # A metric that treats the channels together has one value per image already.
+            values = entry.measure(images)
             found[entry.name] = values.view(-1, images.channels).mean(1)
         return found
 
 
-def _table(*entries: MetricEntry) -> Mapping[str, MetricEntry]:
-    names = [entry.name.lower() for entry in entries]
-    if len(set(names)) != len(names):
-        raise ValueError(f"a metric is defined twice: {sorted(names)}")
-    return MappingProxyType({entry.name: entry for entry in entries})
+def _named(kind: str, name: str, known: Mapping[str, _Entry]) -> _Entry:
+    """Look a name up, whatever its case."""
+    by_lower = {key.lower(): entry for key, entry in known.items()}
+    if str(name).lower() in by_lower:
+        return by_lower[str(name).lower()]
+    hint = " ".join(filter(None, [did_you_mean(name, known), "known: " + ", ".join(known)]))
+    raise InputError(f"unknown {kind} {name!r}; {hint}")
 
 
-# ----------------------------------------------------------------------------------- zoo
+def _table(
+    rows: Mapping[str, MetricEntry | tuple[Measure, str]],
+    unverified: Mapping[str, tuple[Measure, str]] = MappingProxyType({}),
+) -> Mapping[str, MetricEntry]:
+    table = {
+        name: row if isinstance(row, MetricEntry) else MetricEntry(name, *row)
+        for name, row in rows.items()
+    }
+    table |= {name: MetricEntry(name, *row, verified=False) for name, row in unverified.items()}
+    return MappingProxyType(table)
 
-ZOO = Protocol(
-    name="zoo",
-    title="definitions of this package: float images, correct ranges, no artefacts",
-    grey_weights=_BT601_GREY,
-    rounded=False,
-    columns=("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM", "CC", "MSE", "PSNR"),
-    metrics=_table(
-        MetricEntry(
-            "EN",
-            lambda i: _information.entropy(i.fused, base=2),
-            True,
-            "entropy of the nearest of 256 grey levels, bits, 0...8",
+
+# Each row: the name in tables, what is measured with which options, and the definition in words.
+
+_ZOO = _table(
+    {
+        "EN": (m.EN, "entropy of the nearest of 256 grey levels, bits, 0...8"),
+        "SD": (m.SD, "standard deviation, grey levels, 0...127.5"),
+        "SF": (m.SF, "sqrt(mean dx^2 + mean dy^2) of differences between neighbours, grey levels"),
+        "AG": (m.AG, "mean of sqrt((gx^2 + gy^2)/2), central differences, grey levels per pixel"),
+        "EI": (m.EI, "mean length of the Sobel response, border repeated, grey levels"),
+        "GLD": (m.GLD, "mean of |F - right neighbour| + |F - lower neighbour|, grey levels"),
+        "MI": (m.MI, "mutual information on grey levels, bits, sum over both sources"),
+        "NMI": (m.NMI, "2 I(F,S) / (H(F) + H(S)), sum over both sources, 0...2"),
+        "CE": (
+            m.CE,
+            "divergence of the sources' histograms from the fused, bits, mean of both",
         ),
-        MetricEntry(
-            "SD",
-            lambda i: _intensity.standard_deviation(i.fused),
-            True,
-            "standard deviation, grey levels, 0...127.5",
-        ),
-        MetricEntry(
-            "SF",
-            lambda i: _structure.spatial_frequency(i.fused),
-            True,
-            "root of the mean squared differences along rows plus along columns, grey levels",
-        ),
-        MetricEntry(
-            "AG",
-            lambda i: _structure.average_gradient(i.fused),
-            True,
-            "mean of sqrt((gx^2 + gy^2)/2), central differences, grey levels per pixel",
-        ),
-        MetricEntry(
-            "EI",
-            lambda i: _structure.edge_intensity(i.fused),
-            True,
-            "mean length of the Sobel response, border repeated, grey levels",
-        ),
-        MetricEntry(
-            "GLD",
-            lambda i: _structure.grey_level_difference(i.fused),
-            True,
-            "mean of the absolute differences to the right and lower neighbour, grey levels",
-        ),
-        MetricEntry(
-            "MI",
-            lambda i: i.mutual_information(base=2),
-            True,
-            "mutual information on grey levels, bits, sum over both sources",
-        ),
-        MetricEntry(
-            "NMI",
-            lambda i: sum(i.both(_information.normalised_mutual_information)),
-            True,
-            "2 I(F,S) / (H(F) + H(S)), sum over both sources, 0...2",
-        ),
-        MetricEntry(
-            "CE",
-            lambda i: sum(i.both(_information.cross_entropy, base=2)) / 2,
-            False,
-            "divergence of the sources' histograms from the fused one, bits, mean of both",
-        ),
-        MetricEntry(
-            "CC",
-            lambda i: sum(i.both(_intensity.correlation)) / 2,
-            True,
-            "correlation with the sources, mean of both, -1...1",
-        ),
-        MetricEntry(
-            "SCD",
-            lambda i: _intensity.difference_correlation(i.fused, i.ir, i.vi),
-            True,
-            "corr(F - vi, ir) + corr(F - ir, vi), -2...2",
-        ),
-        MetricEntry(
-            "MSE",
-            lambda i: i.mse(),
-            False,
-            "mean squared error, mean of both sources, squared grey levels",
-        ),
-        MetricEntry(
-            "RMSE",
-            lambda i: sum(e.sqrt() for e in i.both(_intensity.mean_squared_error)) / 2,
-            False,
-            "root mean squared error, mean of both sources, grey levels",
-        ),
-        MetricEntry("PSNR", lambda i: i.psnr(), True, "10 log10(255^2 / MSE), dB"),
-        MetricEntry(
-            "SSIM",
-            lambda i: sum(i.both(_structure.gaussian_ssim)) / 2,
-            True,
-            "11x11 Gaussian window, data range 255, mean of both sources, -1...1",
-        ),
-        MetricEntry(
-            "MS_SSIM",
-            lambda i: sum(i.both(_structure.ms_ssim)) / 2,
-            True,
-            "five-scale SSIM, mean of both sources, 0...1",
-        ),
-        MetricEntry("VIF", lambda i: sum(i.vif()), True, "pixel-domain VIF, sum over both sources"),
-        MetricEntry("VIF_ir", lambda i: i.vif()[0], True, "pixel-domain VIF, infrared source"),
-        MetricEntry("VIF_vi", lambda i: i.vif()[1], True, "pixel-domain VIF, visible source"),
-        MetricEntry(
-            "VIFF",
-            lambda i: _vif.viff(i.fused, i.ir, i.vi),
-            True,
-            "VIF for fusion (Han et al. 2013)",
-        ),
-        MetricEntry(
-            "Qabf",
-            lambda i: i.qabf(partial(sobel, border="replicate"), rule="authors"),
-            True,
-            "edge preservation, border repeated, angles modulo pi, 0...1",
-        ),
-        MetricEntry(
-            "Nabf",
-            lambda i: _edges.nabf(i.fused, i.ir, i.vi, slack=_edges.SLACK),
-            False,
-            "edges that no source has (Shreyamsha Kumar), 0...1",
-        ),
-        MetricEntry(
-            "Qcv",
-            lambda i: _perceptual.qcv(i.fused, i.ir, i.vi),
-            False,
-            "perceived squared error by salient block (Chen and Varshney), 0 and more",
-        ),
-        MetricEntry(
-            "Qcb",
-            lambda i: _perceptual.qcb(i.fused, i.ir, i.vi),
-            True,
-            "perceived local contrast that is kept (Chen and Blum), 0...1",
-        ),
-        MetricEntry(
-            "FMI_pixel",
-            lambda i: _fmi.fmi(i.fused, i.ir, i.vi, features="pixel"),
-            True,
+        "CC": (m.CC, "correlation with the sources, mean of both, -1...1"),
+        "SCD": (m.SCD, "corr(F - vi, ir) + corr(F - ir, vi), -2...2"),
+        "MSE": (m.MSE, "mean squared error, mean of both sources, squared grey levels"),
+        "RMSE": (m.RMSE, "root mean squared error, mean of both sources, grey levels"),
+        "PSNR": (m.PSNR, "10 log10(255^2 / MSE), dB"),
+        "SSIM": (m.SSIM, "11x11 Gaussian window, data range 255, mean of both sources, -1...1"),
+        "MS_SSIM": (m.MS_SSIM, "five-scale SSIM, mean of both sources, 0...1"),
+        "VIF": (m.VIF, "pixel-domain VIF, sum over both sources"),
+        "VIF_ir": (m.VIF.use("ir"), "pixel-domain VIF, infrared source"),
+        "VIF_vi": (m.VIF.use("vi"), "pixel-domain VIF, visible source"),
+        "VIFF": (m.VIFF, "VIF for fusion (Han et al. 2013)"),
+        "Qabf": (m.QABF, "edge preservation, border repeated, angles modulo pi, 0...1"),
+        "Nabf": (m.NABF.use(slack=SLACK), "edges that no source has (Shreyamsha Kumar), 0...1"),
+        "Qcv": (m.QCV, "perceived squared error by salient block (Chen and Varshney), 0 and more"),
+        "Qcb": (m.QCB, "perceived local contrast that is kept (Chen and Blum), 0...1"),
+        "FMI_pixel": (
+            m.FMI.use(features="pixel"),
             "feature mutual information of 3x3 windows of pixels, 0...1",
         ),
-        MetricEntry(
-            "FMI_dct",
-            lambda i: _fmi.fmi(i.fused, i.ir, i.vi, features="dct"),
-            True,
+        "FMI_dct": (
+            m.FMI.use(features="dct"),
             "the same of the discrete cosine transform of the whole image",
         ),
-        MetricEntry(
-            "FMI_wavelet",
-            lambda i: _fmi.fmi(i.fused, i.ir, i.vi, features="wavelet"),
-            True,
+        "FMI_wavelet": (
+            m.FMI.use(features="wavelet"),
             "the same of one level of the Meyer wavelet",
         ),
-    ),
+    }
 )
 
-
-# ------------------------------------------------------------------------------- cddfuse
-
-
-CDDFUSE = Protocol(
-    name="cddfuse",
-    title="Python evaluator published with CDDFuse (Zhao et al., CVPR 2023); SMFNet's tables",
-    grey_weights=_BT601_GREY,
-    rounded=True,
-    columns=("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM", "CC", "MSE", "PSNR"),
-    metrics=_table(
-        MetricEntry(
-            "EN",
-            lambda i: _information.entropy(i.fused, base=2),
-            True,
-            "entropy of the integer grey levels, bits, 0...8",
-        ),
-        MetricEntry(
-            "SD",
-            lambda i: _intensity.standard_deviation(i.fused),
-            True,
-            "standard deviation of the fused image, grey levels 0...255",
-        ),
-        MetricEntry(
-            "SF",
-            lambda i: _structure.spatial_frequency(i.fused),
-            True,
-            "root of the mean squared differences along rows plus along columns, grey levels",
-        ),
-        MetricEntry(
-            "AG",
-            lambda i: _structure.average_gradient(i.fused),
-            True,
-            "mean of sqrt((gx^2 + gy^2)/2), central differences, grey levels per pixel",
-        ),
-        MetricEntry(
-            "AG_gradient_magnitude",
-            lambda i: _structure.average_gradient(i.fused, halved=False),
-            True,
+_CDDFUSE = _table(
+    {
+        "EN": (m.EN, "entropy of the integer grey levels, bits, 0...8"),
+        "SD": (m.SD, "standard deviation of the fused image, grey levels 0...255"),
+        "SF": _ZOO["SF"],
+        "AG": _ZOO["AG"],
+        "AG_gradient_magnitude": (
+            m.AG.use(halved=False),
             "AG without the 1/2 under the root, sqrt(2) times AG; SMFNet's table prints this one",
         ),
-        MetricEntry(
-            "MI",
-            lambda i: i.mutual_information(base=math.e),
-            True,
+        "MI": (
+            m.MI.use(base=math.e),
             "mutual information in nats on integer grey levels, sum over both sources",
         ),
-        MetricEntry(
-            "SCD",
-            lambda i: _intensity.difference_correlation(i.fused, i.ir, i.vi),
-            True,
-            "corr(F - vi, ir) + corr(F - ir, vi), -2...2",
-        ),
-        MetricEntry(
-            "VIF",
-            lambda i: sum(i.vif()),
-            True,
-            "pixel-domain VIF, sum over both sources",
-        ),
-        MetricEntry(
-            "Qabf",
-            lambda i: i.qabf(partial(sobel, border="zero"), rule="public"),
-            True,
+        "SCD": _ZOO["SCD"],
+        "VIF": _ZOO["VIF"],
+        "Qabf": (
+            m.QABF.use(border="zero", rule="public"),
             "edge preservation; zeros around the image, ratio of equal gradients is the gradient",
         ),
-        MetricEntry(
-            "SSIM",
-            lambda i: sum(i.both(_structure.uniform_ssim, data_range=2.0)),
-            True,
+        "SSIM": (
+            m.UNIFORM_SSIM.use("sum", data_range=2.0),
             "7x7 uniform-window SSIM with data_range 2 on 0...255 images, sum over both sources",
         ),
-        MetricEntry(
-            "CC",
-            lambda i: sum(i.both(_intensity.correlation)) / 2,
-            True,
-            "correlation with the sources, mean of both, -1...1",
-        ),
-        MetricEntry(
-            "MSE",
-            lambda i: i.mse(),
-            False,
-            "mean squared error, mean of both sources, squared grey levels",
-        ),
-        MetricEntry(
-            "PSNR",
-            lambda i: i.psnr(i.fused.flatten(1).amax(1)),
-            True,
+        "CC": _ZOO["CC"],
+        "MSE": _ZOO["MSE"],
+        "PSNR": (
+            m.PSNR.use(peak=None),
             "10 log10(max(F)^2 / MSE), dB; the peak is the brightest pixel of the fused image",
         ),
-    ),
+    }
 )
 
-
-# ---------------------------------------------------------------------------------- tang
 # The published numbers come from code that computed on MATLAB uint8 arrays, where every result
 # is rounded and cut to 0...255.
-
-TANG = Protocol(
-    name="tang",
-    title="MATLAB evaluation of Linfeng-Tang/Image-Fusion in its uint8 state; CoCoNet's tables",
-    grey_weights=_MATLAB_GREY,
-    rounded=True,
-    columns=("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "CC", "MSE", "PSNR"),
-    metrics=_table(
-        CDDFUSE.metrics["EN"],
-        MetricEntry(
-            "SD",
-            lambda i: _intensity.saturated_standard_deviation(i.fused),
-            True,
+_TANG = _table(
+    {
+        "EN": _CDDFUSE["EN"],
+        "SD": (
+            m.SATURATED_SD,
             "sqrt(mean(min(255, max(0, round(F - mean))^2))): uint8 cuts what is below the mean "
             "and every square above 255, so at most 16",
         ),
-        MetricEntry(
-            "SF",
-            lambda i: _structure.spatial_frequency(i.fused) / 255,
-            True,
-            "spatial frequency of the image in 0...1",
-        ),
-        MetricEntry(
-            "AG",
-            lambda i: _structure.average_gradient(i.fused, inner_count=True),
-            True,
+        "SF": (m.SF.use(divisor=255), "spatial frequency of the image in 0...1"),
+        "AG": (
+            m.AG.use(inner_count=True),
             "sum of sqrt((gx^2 + gy^2)/2) over all pixels by (H-1)(W-1), grey levels per pixel",
         ),
-        MetricEntry(
-            "MI",
-            lambda i: i.mutual_information(base=2, joint_top=254),
-            True,
+        "MI": (
+            m.MI.use(joint_top=254),
             "mutual information in bits, sum over both sources; levels 254 and 255 fall together "
             "in the joint histogram, because grey + 1 saturates",
         ),
-        CDDFUSE.metrics["SCD"],
-        MetricEntry(
-            "VIF",
-            lambda i: sum(i.vif(saturate_first=True)),
-            True,
+        "SCD": _ZOO["SCD"],
+        "VIF": (
+            m.VIF.use(saturate_first=True),
             "pixel-domain VIF, sum over both sources; products at the finest scale are cut to "
             "255, so that its variances drop out",
         ),
-        MetricEntry(
-            "Qabf",
-            lambda i: i.qabf(sobel_in_matlab_order, rule="public"),
-            True,
+        "Qabf": (
+            m.QABF.use(border="matlab", rule="public"),
             "edge preservation of images in 0...1; zeros around the image, ratio of equal "
             "gradients is the gradient",
         ),
-        CDDFUSE.metrics["CC"],
-        MetricEntry(
-            "MSE",
-            lambda i: i.mse() / 255**2,
-            False,
+        "CC": _ZOO["CC"],
+        "MSE": (
+            m.MSE.use(divisor=255**2),
             "mean squared error of images in 0...1, mean of both sources",
         ),
-        MetricEntry(
-            "PSNR",
-            lambda i: i.psnr(255.0**2),
-            True,
+        "PSNR": (
+            m.PSNR.use(peak=255.0**2),
             "20 log10(255 / sqrt(MSE)) with the MSE of images in 0...1: 48.13 dB too high",
         ),
-        MetricEntry(
-            "MS_SSIM",
-            lambda i: _structure.mef_ms_ssim(i.fused, i.ir, i.vi),
-            True,
+    },
+    unverified={
+        "MS_SSIM": (
+            m.MEF_MS_SSIM,
             "three-scale similarity to the patch wanted from both sources (MEF-SSIM)",
-            verified=False,
         ),
-        MetricEntry(
-            "Nabf",
-            lambda i: _edges.nabf(i.fused, i.ir, i.vi, unit=True),
-            False,
+        "Nabf": (
+            m.NABF.use(unit=True),
             "added edges of images in 0...1, where no gradient reaches the threshold of 2, so "
             "that all pixels weigh the same",
-            verified=False,
         ),
-        MetricEntry(
-            "FMI_pixel",
-            lambda i: _fmi.fmi(i.fused, i.ir, i.vi, features="edge"),
-            True,
+        "FMI_pixel": (
+            m.FMI.use(features="edge"),
             "feature mutual information of binary Sobel edges, which is what that code computes "
             "under this name",
-            verified=False,
         ),
-        MetricEntry(
-            "FMI_dct",
-            lambda i: _fmi.fmi(i.fused, i.ir, i.vi, features="dct"),
-            True,
+        "FMI_dct": (
+            m.FMI.use(features="dct"),
             "feature mutual information of the discrete cosine transform of the whole image",
-            verified=False,
         ),
-        MetricEntry(
-            "FMI_wavelet",
-            lambda i: _fmi.fmi(i.fused, i.ir, i.vi, features="wavelet"),
-            True,
+        "FMI_wavelet": (
+            m.FMI.use(features="wavelet"),
             "feature mutual information of one level of the Meyer wavelet",
-            verified=False,
         ),
-    ),
+    },
 )
 
-
-# ---------------------------------------------------------------------------------- vifb
-
-
-def _error_norm(i: Images) -> Tensor:
-    """Euclidean norm of the error over the number of pixels, mean of both sources."""
-    pixels = i.fused.shape[-1] * i.fused.shape[-2]
-    return sum((e / pixels).sqrt() for e in i.both(_intensity.mean_squared_error)) / 2
-
-
-def _side_by_side_sf(i: Images) -> Tensor:
-    """Spatial frequency of the channels laid side by side, one value per channel."""
-    count, _, height, width = i.fused.shape
-    channels = i.fused.view(-1, i.channels, height, width).transpose(1, 2)
-    wide = channels.reshape(count // i.channels, 1, height, i.channels * width)
-    values = _structure.spatial_frequency(wide, over_all_pixels=True)
-    return values.repeat_interleave(i.channels)
-
-
-def _of_stretched(kernel: Callable[..., Tensor], **options: Any) -> Callable[[Images], Tensor]:
-    def values(i: Images) -> Tensor:
-        spread = i.stretched()
-        return kernel(spread.fused, spread.ir, spread.vi, **options)
-
-    return values
-
-
-VIFB = Protocol(
-    name="vifb",
-    title="MATLAB benchmark VIFB (Zhang, Ye, Xiao, CVPR workshops 2020); channel by channel",
-    grey_weights=None,
-    rounded=True,
-    columns=(
-        "CE",
-        "EN",
-        "MI",
-        "PSNR",
-        "AG",
-        "EI",
-        "Qabf",
-        "SD",
-        "SF",
-        "RMSE",
-        "SSIM",
-        "Qcb",
-        "Qcv",
-    ),
-    metrics=_table(
-        MetricEntry(
-            "CE",
-            lambda i: sum(i.both(_information.cross_entropy, base=2)) / 2,
-            False,
-            "divergence of the sources' histograms from the fused one, bits, mean of both",
-        ),
-        CDDFUSE.metrics["EN"],
-        MetricEntry(
-            "MI",
-            lambda i: i.stretched().mutual_information(base=math.e),
-            True,
+_VIFB = _table(
+    {
+        "CE": _ZOO["CE"],
+        "EN": _CDDFUSE["EN"],
+        "MI": (
+            m.MI.use(stretched=True, base=math.e),
             "mutual information in nats of images stretched to 0...255, sum over both sources",
         ),
-        MetricEntry(
-            "PSNR",
-            lambda i: 20 * torch.log10(255 / _error_norm(i).sqrt()),
-            True,
+        "PSNR": (
+            m.PSNR_OF_ERROR_NORM,
             "20 log10(255 / sqrt(RMSE)) with this protocol's RMSE: depends on the image size",
         ),
-        TANG.metrics["AG"],
-        MetricEntry(
-            "EI",
-            lambda i: _structure.edge_intensity(i.fused),
-            True,
-            "mean length of the Sobel response, border repeated, grey levels",
-        ),
-        CDDFUSE.metrics["Qabf"],
-        CDDFUSE.metrics["SD"],
-        MetricEntry(
-            "SF",
-            _side_by_side_sf,
-            True,
+        "AG": _TANG["AG"],
+        "EI": _ZOO["EI"],
+        "Qabf": _CDDFUSE["Qabf"],
+        "SD": _CDDFUSE["SD"],
+        "SF": (
+            m.SIDE_BY_SIDE_SF,
             "spatial frequency of the channels laid side by side, grey levels",
         ),
-        MetricEntry(
-            "RMSE",
-            _error_norm,
-            False,
+        "RMSE": (
+            m.ERROR_NORM,
             "sqrt(sum of squared errors) / (H W) in grey levels, mean of both sources: the root "
             "mean squared error over sqrt(H W)",
         ),
-        MetricEntry(
-            "SSIM",
-            lambda i: sum(i.both(_structure.gaussian_ssim)),
-            True,
+        "SSIM": (
+            m.SSIM.use("sum"),
             "11x11 Gaussian window, data range 255, sum over both sources, -2...2",
         ),
-        MetricEntry(
-            "Qcb",
-            _of_stretched(_perceptual.qcb, border="zero"),
-            True,
+        "Qcb": (
+            m.QCB.use(stretched=True, border="zero"),
             "perceived local contrast that is kept, of images stretched to 0...255",
         ),
-        MetricEntry(
-            "Qcv",
-            _of_stretched(_perceptual.qcv, border="zero", pad_blocks=True),
-            False,
+        "Qcv": (
+            m.QCV.use(stretched=True, border="zero", pad_blocks=True),
             "perceived squared error by salient block, of images stretched to 0...255",
         ),
+    }
+)
+
+_USUAL = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM", "CC", "MSE", "PSNR")
+
+_ALL = (
+    Protocol(
+        name="zoo",
+        title="definitions of this package: float images, correct ranges, no artefacts",
+        grey_weights=_BT601_GREY,
+        rounded=False,
+        metrics=_ZOO,
+        columns=_USUAL,
+    ),
+    Protocol(
+        name="cddfuse",
+        title="Python evaluator published with CDDFuse (Zhao et al., CVPR 2023); SMFNet's tables",
+        grey_weights=_BT601_GREY,
+        rounded=True,
+        metrics=_CDDFUSE,
+        columns=_USUAL,
+    ),
+    Protocol(
+        name="tang",
+        title="MATLAB evaluation of Linfeng-Tang/Image-Fusion in its uint8 state; CoCoNet's tables",
+        grey_weights=_MATLAB_GREY,
+        rounded=True,
+        metrics=_TANG,
+        columns=tuple(name for name in _USUAL if name != "SSIM"),
+    ),
+    Protocol(
+        name="vifb",
+        title="MATLAB benchmark VIFB (Zhang, Ye, Xiao, CVPR workshops 2020); channel by channel",
+        grey_weights=None,
+        rounded=True,
+        metrics=_VIFB,
+        columns=tuple(_VIFB),
     ),
 )
 
-
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {p.name: p for p in (ZOO, CDDFUSE, TANG, VIFB)}
-)
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({one.name: one for one in _ALL})
 
 
 def get_protocol(name: str) -> Protocol:
-    """Protocol of this name (any case); ValueError with the closest names for an unknown one."""
-    protocol = PROTOCOLS.get(str(name).lower())
-    if protocol is None:
-        raise unknown_name("protocol", name, tuple(PROTOCOLS))
-    return protocol
+    """Protocol of this name (any case).
+
+    Raises:
+        InputError: no such protocol; with the closest names.
+    """
+    return _named("protocol", name, PROTOCOLS)
