@@ -88,5 +88,5 @@ def test_bench_of_metrics_knows_every_protocol():
 def test_bench_of_metrics_refuses():
     with pytest.raises(ValueError, match="at least 1"):
         speed.measure_metrics(runs=0)
-    with pytest.raises(RuntimeError, match="did you mean tang"):
+    with pytest.raises(RuntimeError, match="did you mean 'tang'"):
         speed.measure_metrics("tank", size=(32, 32), runs=1)
