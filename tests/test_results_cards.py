@@ -17,7 +17,6 @@ from cards import (
     is_begun,
     refreshed,
     stale_documents,
-    task_of,
     with_header,
     write_documents,
 )
@@ -166,11 +165,6 @@ def test_several_licences_are_another_one(benchmark, monkeypatch):
     header = header_of("didfuse")
     assert header["license"] == "other"
     assert header["license_name"] == "mit-vgg-19-part-cc-by-4.0"
-
-
-def test_what_weights_are_for():
-    assert task_of("coconet") == task_of("ifesnet.hc") == "infrared-visible"
-    assert task_of("coconet.medical") == "medical"
 
 
 @pytest.mark.parametrize("old", ["", "---\nlicense: wrong\n---\n\n", "---\na: 1\n---\n"])

@@ -119,3 +119,9 @@ def test_create_model_reads_no_weights(monkeypatch):
     for name in ("weights_table", "read_safetensors", "checkpoint_folders"):
         monkeypatch.setattr(weights, name, refuse)
     fusionzoo.create_model("didfuse", channels=2)
+
+
+def test_a_tag_that_is_a_task_says_what_weights_are_for():
+    assert MODELS["coconet"].task_of("coconet") == "infrared-visible"
+    assert MODELS["ifesnet"].task_of("ifesnet.hc") == "infrared-visible"
+    assert MODELS["coconet"].task_of("coconet.medical") == "medical"

@@ -26,6 +26,7 @@ from tables import table_text
 
 from fusionzoo.errors import InputError
 from fusionzoo.files import write_whole
+from fusionzoo.models import split_key
 from fusionzoo.weights import CARD_NAME, weights_table
 
 START = re.compile(r"^<!-- table: (?P<name>[^ ]+)(?: (?P<key>[^ ]+))? -->$", re.MULTILINE)
@@ -132,7 +133,7 @@ def header_of(key: str) -> dict[str, Any]:
         **_licence(published(key).weights_licence),
         "library_name": "fusionzoo",
         "pipeline_tag": _PIPELINE,
-        "tags": list(dict.fromkeys(["image-fusion", task_of(key), *inputs, entry.name])),
+        "tags": list(dict.fromkeys(["image-fusion", entry.task_of(key), *inputs, entry.name])),
     }
 
 
@@ -148,7 +149,10 @@ def hub_header_of(benchmark: Benchmark, figures: Sequence[Figure], key: str) -> 
         return header
     results = [
         {
-            "task": {"type": _PIPELINE, "name": f"{task_of(key)} image fusion".capitalize()},
+            "task": {
+                "type": _PIPELINE,
+                "name": f"{entry_of(key).task_of(key)} image fusion".capitalize(),
+            },
             "dataset": _dataset(benchmark, name, {f.pairs for f in own if f.set == name}),
             "metrics": [_metric(figure) for figure in own if figure.set == name],
         }
@@ -159,11 +163,6 @@ def hub_header_of(benchmark: Benchmark, figures: Sequence[Figure], key: str) -> 
         "metrics": list(dict.fromkeys(figure.metric.lower() for figure in own)),
         "model-index": [{"name": key, "results": results}],
     }
-
-
-def task_of(key: str) -> str:
-    """What weights are for: their tag, where that is one of the model's tasks, or the first."""
-    return entry_of(key).task_of(key)
 
 
 def _licence(text: str) -> dict[str, str]:
@@ -210,7 +209,7 @@ def begin_card(benchmark: Benchmark, key: str) -> Path:
 
 
 def _first_text(benchmark: Benchmark, key: str) -> str:
-    entry, tag = entry_of(key), key.partition(".")[2]
+    entry, (_, tag) = entry_of(key), split_key(key)
     first, second = (name.lower() for name in entry.modalities_of(key))
     pictures = f"{first}, {second}, fused"
     lines = [

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 import fusionzoo
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.files import write_whole
-from fusionzoo.models import MODELS
+from fusionzoo.models import MODELS, split_key
 from fusionzoo.weights import fingerprint, packaged_folder
 
 _TESTS = Path(__file__).resolve().parents[1] / "tests"
@@ -33,7 +33,7 @@ PAIRS = {
 
 def fused_by(key: str) -> torch.Tensor:
     """The result of published weights for their pair: float32 in [0, 1], ``(C, H, W)``."""
-    modalities = MODELS[key.partition(".")[0]].modalities_of(key)
+    modalities = MODELS[split_key(key)[0]].modalities_of(key)
     if modalities not in PAIRS:
         raise InputError(f"{key} fuses {' and '.join(modalities)}: add such a pair to PAIRS")
     ir, vi = (_image(_TESTS / "assets" / name) for name in PAIRS[modalities])

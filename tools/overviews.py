@@ -14,7 +14,7 @@ from fusionzoo.errors import InputError
 from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
 from fusionzoo.evaluation.reports import arrow
 from fusionzoo.metrics import get_protocol
-from fusionzoo.models import MODELS, ModelEntry
+from fusionzoo.models import MODELS, ModelEntry, split_key
 from fusionzoo.weights import CARD_NAME, WEIGHTS_NAME, WeightsCfg, read_config, weights_table
 
 #: What the values that a model's own paper printed are called in the benchmark file.
@@ -25,7 +25,7 @@ _UNITS = ("", "k", "M", "G")
 def models_table(benchmark: Benchmark, figures: Sequence[Figure], cards: str) -> str:
     """Every model: paper, parameters, size and licence of its weights, and a few figures."""
     published = weights_table()
-    trained = {key.partition(".")[0] for key in published}
+    trained = {split_key(key)[0] for key in published}
     keys = sorted([*published, *(name for name in MODELS if name not in trained)])
     metrics = benchmark.summary
     better = {m: direction("cddfuse", m) for m in metrics}
@@ -61,7 +61,7 @@ def paper_of(key: str) -> str:
 
 def entry_of(key: str) -> ModelEntry:
     """The model that weights are of."""
-    return MODELS[key.partition(".")[0]]
+    return MODELS[split_key(key)[0]]
 
 
 def title(benchmark: Benchmark, name: str) -> str:

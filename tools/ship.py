@@ -38,7 +38,7 @@ from fusionzoo import weights
 from fusionzoo.cli.options import chosen_device
 from fusionzoo.errors import FileError, FusionZooError, InputError, check_choice
 from fusionzoo.files import write_whole
-from fusionzoo.models import MODELS
+from fusionzoo.models import MODELS, split_key
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINTS = ROOT / "checkpoints"
@@ -120,7 +120,7 @@ def write_folder(key: str, source: str, *, half: bool = False) -> str:
     import torch
 
     model = fusionzoo.load(source)
-    if model.name != key.partition(".")[0]:
+    if model.name != split_key(key)[0]:
         raise InputError(f"{source} is of {model.name!r}, and not of {key!r}; name its own KEY")
     folder = CHECKPOINTS / key
     card = folder / weights.CARD_NAME
@@ -162,7 +162,7 @@ def begin_runs(key: str) -> str:
     path = CHECKPOINTS / key / RUNS_NAME
     if path.is_file():
         return AS_IT_WAS
-    task = cards.task_of(key)
+    task = MODELS[split_key(key)[0]].task_of(key)
     usual = read_benchmark(CHECKPOINTS).usual_sets
     check_choice(f"usual_sets of {CHECKPOINTS / RUNS_NAME}: task", task, usual)
     write_whole(path, f"runs:\n  - sets: [{', '.join(usual[task])}]\n".encode())
@@ -280,7 +280,7 @@ def upload(
 
 def _table_with(key: str, facts: dict[str, str]) -> bytes:
     """The table as it would be with the entry of a key made anew."""
-    check_choice("KEY", key.partition(".")[0], MODELS)
+    check_choice("KEY", split_key(key)[0], MODELS)
     folder = CHECKPOINTS / key
     if not folder.is_dir():
         raise FileError(f"{folder}: no such folder; write it with --from, or with save_pretrained")
