@@ -12,8 +12,7 @@ from data_helpers import asset, real_pairs, write
 from jsonargparse import ArgumentParser
 
 from fusionzoo.data import FusionDataModule, PairDataset, PairError, find_pairs, target_mask
-from fusionzoo.data.components import Regions, fill_small, remove_small
-from fusionzoo.data.masks import mask_from_pixels
+from fusionzoo.data.masks import fill_small, mask_from_pixels, remove_small
 from fusionzoo.data.pairs import check_pairs, load_pair, make_mask, scan_pairs
 
 DATA = os.environ.get("FUSIONZOO_TEST_DATA")
@@ -49,35 +48,6 @@ def random_masks():
     for shape in ((1, 1), (1, 9), (9, 1), (6, 5), (24, 31)):
         for share in (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0):
             yield random.random(shape) < share
-
-
-@pytest.mark.parametrize("corners", [True, False])
-def test_regions_are_those_of_a_walk(corners):
-    for mask in random_masks():
-        regions, expected = Regions(mask, corners), flooded(mask, corners)
-        assert sorted(regions.areas) == sorted(map(len, expected))
-        assert len(regions) == len(expected)
-        each = [
-            regions.painted(np.arange(len(regions)) == number) for number in range(len(regions))
-        ]
-        found = [set(map(tuple, np.argwhere(one).tolist())) for one in each]
-        assert sorted(map(sorted, found)) == sorted(map(sorted, expected))
-        sides = [(m[0].any(), m[-1].any(), m[:, 0].any(), m[:, -1].any()) for m in each]
-        assert regions.touching().tolist() == [list(map(bool, side)) for side in sides]
-
-
-def test_a_long_winding_region_is_one():
-    spiral = np.zeros((41, 41), bool)
-    row, column, direction = 0, 0, (0, 1)
-    spiral[0, 0] = True
-    for length in [40, 40, 40, *(n for n in range(38, 0, -2) for _ in (0, 1))]:
-        for _ in range(length):
-            row, column = row + direction[0], column + direction[1]
-            spiral[row, column] = True
-        direction = (direction[1], -direction[0])
-    assert len(Regions(spiral)) == 1
-    assert len(Regions(spiral, corners=False)) == 1
-    assert len(flooded(spiral, False)) == 1
 
 
 def test_small_regions_go_and_small_holes_close():

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusionzoo.data.components import Regions, fill_small, remove_small
 from fusionzoo.saliency import histogram_contrast, otsu_threshold
 
 #: Kinds of mask, and the image of a pair that each is made from.
@@ -118,10 +117,35 @@ def _surroundings(image: Tensor) -> Tensor:
 
 
 def _without_background(mask: np.ndarray) -> np.ndarray:
-    regions = Regions(mask)
-    touching = regions.touching()
-    across = touching[:, 2] & touching[:, 3]
-    return regions.painted(~across & (touching.sum(1) < 3))
+    labels, areas = _regions(mask)
+    touches = np.zeros((len(areas), 4), bool)
+    for number, side in enumerate((labels[0], labels[-1], labels[:, 0], labels[:, -1])):
+        touches[side, number] = True
+    across = touches[:, 2] & touches[:, 3]
+    return (~across & (touches.sum(1) < 3))[labels] & mask
+
+
+def remove_small(mask: np.ndarray, least: int) -> np.ndarray:
+    """Return the mask without regions of fewer than ``least`` pixels."""
+    labels, areas = _regions(mask)
+    return (areas >= least)[labels] & mask
+
+
+def fill_small(mask: np.ndarray, least: int) -> np.ndarray:
+    """Return the mask with its holes of fewer than ``least`` pixels closed.
+
+    Where the mask's own pixels hold together by corners, those of a hole do not.
+    """
+    labels, areas = _regions(~mask, corners=False)
+    return mask | (areas < least)[labels]
+
+
+def _regions(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each pixel's region, 0 where the mask is False, and the regions' areas."""
+    from scipy.ndimage import label  # slow to import, and only making masks needs it
+
+    labels, _ = label(mask, np.ones((3, 3), bool) if corners else None)
+    return labels, np.bincount(labels.ravel())
 
 
 def _cut_back(mask: np.ndarray, image: Tensor) -> np.ndarray:
