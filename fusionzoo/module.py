@@ -57,7 +57,6 @@ class FusionModule(lightning.LightningModule):
         check_network(network)
         self.automatic_optimization = False
         self.network = network
-        self._begun_epoch: int | None = None
         self._grid_rows: list[Tensor] = []
         self._metrics: FusionMetrics | None = None
 
@@ -209,23 +208,13 @@ class FusionModule(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Bring every learning rate scheduler to this epoch: manual mode does not step them.
 
-        At an epoch's start rather than at the end of the one before, since a run resumed from
-        that epoch's very last step never sees its end.
+        They are led to the epoch's number, whatever a checkpoint says that the run goes on from.
         """
-        self._begun_epoch = self.current_epoch
         for scheduler in _as_list(self.lr_schedulers()):
             while scheduler.last_epoch < self.current_epoch:
                 scheduler.step()
         for index, optimizer in enumerate(_as_list(self.optimizers())):
             self.log(f"lr/{index}", optimizer.param_groups[0]["lr"], batch_size=1)
-
-    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Begin an epoch that Lightning did not: the one in which, or before which, a run resumes.
-
-        It takes the epoch at hand for the one that was cut, even where that one had ended.
-        """
-        if self._begun_epoch != self.current_epoch:
-            self.on_train_epoch_start()
 
     # -- evaluation --------------------------------------------------------------------------
 

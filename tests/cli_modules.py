@@ -13,9 +13,13 @@ from fusionzoo.module import FusionModule
 
 
 class Mortal(DIDFuse):
-    """DIDFuse that dies of SIGKILL before it trains the batch ``DIE_AT=<epoch>,<batch>``."""
+    """DIDFuse that dies of SIGKILL before it trains the batch ``DIE_AT=<epoch>,<batch>``.
+
+    It adds noise to what it is given, as layers do that draw from torch's random state.
+    """
 
     def training_step(self, batch, batch_idx):
+        batch = {**batch, "ir": batch["ir"] + 0.1 * torch.rand_like(batch["ir"])}
         if os.environ.get("DIE_AT") == f"{self.current_epoch},{batch_idx}":
             os.kill(os.getpid(), signal.SIGKILL)
         super().training_step(batch, batch_idx)

@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends as one that was not."""
+"""A run that is killed goes on from its last whole epoch, and ends as one that was not killed."""
 
 import signal
 import subprocess
@@ -74,24 +74,16 @@ def assert_equal(found, expected, where=""):
         assert found == expected, where
 
 
-@pytest.mark.parametrize(
-    ("how", "die_at", "written"),
-    [
-        # Checkpoints at the end of epochs: what the third one had done is lost and done again.
-        ((), "2,1", {"epoch": 1, "global_step": 2 * BATCHES}),
-        # Checkpoints after every batch: the third epoch goes on where it was.
-        (("--checkpoint.minutes=1e-6",), "2,2", {"epoch": 2, "global_step": 2 * BATCHES + 2}),
-    ],
-    ids=["after epochs", "within an epoch"],
-)
-def test_killed_and_resumed_is_as_straight(straight, root, tmp_path, how, die_at, written):
-    killed(arguments(root, tmp_path, *how), die_at)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_and_resumed_is_as_straight(straight, root, tmp_path, workers):
+    how = f"--data.num_workers={workers}"
+    killed(arguments(root, tmp_path, how), "2,1")  # what the third epoch had done is done again
     run = tmp_path / "version_0"
     assert not (run / "pretrained").exists()
     found = checkpoint(run)
-    assert {key: found[key] for key in written} == written
+    assert (found["epoch"], found["global_step"]) == (1, 2 * BATCHES)
 
-    assert main(arguments(root, tmp_path, *how, "--ckpt_path", "last")) == 0
+    assert main(arguments(root, tmp_path, how, "--ckpt_path", "last")) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["version_0"]
 
     found, expected = checkpoint(run), checkpoint(straight)

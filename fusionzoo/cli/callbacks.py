@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from fusionzoo.errors import InputError
 from fusionzoo.inference import save_image
 from fusionzoo.weights import read_pickle
 
@@ -19,19 +19,17 @@ LAST = "last.ckpt"
 PRETRAINED = "pretrained"
 
 
-def checkpoints(minutes: float | None = None, keep_every: int | None = None) -> list[Callback]:
+def checkpoints(keep_every: int | None = None) -> list[Callback]:
     """The callbacks that write a run's checkpoints; ``last.ckpt`` at the end of every epoch.
 
     Args:
-        minutes: write ``last.ckpt`` also in the middle of an epoch, whenever so much time has gone.
         keep_every: keep a checkpoint of its own, ``epoch=0009.ckpt``, every so many epochs.
 
     Raises:
-        ValueError: a number that is not positive.
+        InputError: a number below 1.
     """
-    for name, value in (("minutes", minutes), ("keep_every", keep_every)):
-        if value is not None and value <= 0:
-            raise ValueError(f"checkpoint.{name} is {value}; use a number above 0, or null")
+    if keep_every is not None and keep_every < 1:
+        raise InputError(f"checkpoint.keep_every is {keep_every}; use at least 1, or null")
     last = ModelCheckpoint(
         filename=Path(LAST).stem,
         save_top_k=1,
@@ -40,8 +38,6 @@ def checkpoints(minutes: float | None = None, keep_every: int | None = None) -> 
         enable_version_counter=False,
     )
     made: list[Callback] = [last]
-    if minutes is not None:
-        made.append(TimedCheckpoint(minutes, last))
     if keep_every is not None:
         kept = KeptCheckpoint(
             filename="{epoch:04d}",
@@ -55,36 +51,6 @@ def checkpoints(minutes: float | None = None, keep_every: int | None = None) -> 
 
 class KeptCheckpoint(ModelCheckpoint):
     """A class of its own, since Lightning tells callbacks apart by class and interval."""
-
-
-class TimedCheckpoint(Callback):
-    """Writes ``last.ckpt`` within an epoch, at the first batch after so many minutes.
-
-    ModelCheckpoint can do so as well, but not under manual optimization (Lightning 2.6).
-    """
-
-    def __init__(self, minutes: float, last: ModelCheckpoint):
-        self.seconds = 60 * minutes
-        self.last = last
-        self._written = time.monotonic()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._written = time.monotonic()
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if trainer.is_last_batch or trainer.fast_dev_run:  # the end of the epoch writes one
-            return
-        # Clocks differ, and all processes take part in writing.
-        if trainer.strategy.broadcast(time.monotonic() - self._written >= self.seconds):
-            trainer.save_checkpoint(Path(self.last.dirpath) / LAST)
-            self._written = time.monotonic()
 
 
 class CheckpointFiles(TorchCheckpointIO):

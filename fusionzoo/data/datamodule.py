@@ -42,9 +42,8 @@ class FusionDataModule(lightning.LightningDataModule):
     :class:`fusionzoo.data.Batch` dictionaries.
 
     Training draws depend on ``seed``, the epoch and the draw's number only: neither the number of
-    workers nor that of processes nor the global random state matters. A run that is resumed in
-    the middle of an epoch gets the batches it had left. Under distributed training ``batch_size``
-    is that of one process.
+    workers nor that of processes nor the global random state matters. Under distributed
+    training ``batch_size`` is that of one process.
 
     Validation, test and prediction give whole images one by one, in order. Without roots of their
     own, ``validate`` uses the pairs held back, or else, like ``test`` and ``predict``, ``root``.
@@ -256,8 +255,8 @@ class FusionDataModule(lightning.LightningDataModule):
         )
         return dataset, problems
 
-    def train_dataloader(self) -> TrainLoader:
-        """Shuffled batches of crops; resumable, and aware of distributed runs."""
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled batches of crops, shared out among the processes of a distributed run."""
         dataset = self._dataset("train")
         sampler = PairSampler(
             len(dataset),

@@ -1,11 +1,9 @@
-"""Which pairs an epoch draws, on which process, and how a run goes on in the middle of one."""
+"""Which pairs an epoch draws, and on which process."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, DistributedSampler
@@ -62,15 +60,11 @@ class PairSampler(DistributedSampler):
                 f"{min(pairs, self.draws)} training pairs give no batch of {step}; "
                 "add pairs, lower batch_size or set drop_last to false"
             )
-        self.skip = 0
 
     def __iter__(self) -> Iterator[Draw]:
         order = self.order(self.epoch)
-        draws = [
-            Draw(order[position % self.draws], self.epoch, position)
-            for position in range(self.rank, self.total_size, self.num_replicas)
-        ]
-        return iter(draws[self.skip :])
+        for position in range(self.rank, self.total_size, self.num_replicas):
+            yield Draw(order[position % self.draws], self.epoch, position)
 
     def order(self, epoch: int) -> list[int]:
         """The pairs drawn by all processes in that epoch, in order."""
@@ -84,59 +78,11 @@ class PairSampler(DistributedSampler):
 
 
 class TrainLoader(DataLoader):
-    """A DataLoader over a :class:`PairSampler` that can go on in the middle of an epoch.
+    """A DataLoader that asks its sampler for nothing before its first batch is wanted.
 
-    Lightning stores ``state_dict()`` of such a loader in its checkpoints and calls
-    ``load_state_dict`` before it resumes. The state is the epoch and how many of its batches were
-    handed out; batches which workers made ahead of time do not count. A resumed epoch skips that
-    many batches without making them. ``len`` is always that of a whole epoch.
+    Lightning makes the first iterator before it tells the sampler which epoch it is in. Workers
+    would begin at once, and a resumed run would see the draws of another epoch.
     """
 
-    _epoch = 0
-    _handed_out = 0
-    _resume: dict[str, Any] | None = None
-
     def __iter__(self) -> Iterator[Batch]:
-        # The generator's body runs at the first `next`: Lightning makes the first iterator
-        # before it tells the sampler which epoch it is in.
-        return self._one_epoch() if isinstance(self.sampler, PairSampler) else super().__iter__()
-
-    def _one_epoch(self) -> Iterator[Batch]:
-        sampler: PairSampler = self.sampler
-        state, self._resume = self._resume, None
-        self._epoch, self._handed_out = sampler.epoch, 0
-        if state is not None and state["epoch"] == sampler.epoch:
-            self._handed_out = state["batches"]
-        sampler.skip = self._handed_out * sampler.batch_size
-        for batch in super().__iter__():
-            self._handed_out += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Epoch, batches handed out in it, and what must stay equal for them to mean the same."""
-        if self._resume is not None:
-            return dict(self._resume)
-        return {"epoch": self._epoch, "batches": self._handed_out, **self._fingerprint()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iterator go on from there, if it is for the same epoch."""
-        now = self._fingerprint()
-        changed = [f"{key} {state[key]} -> {now[key]}" for key in now if state.get(key) != now[key]]
-        if changed:
-            warnings.warn(
-                "the training data differs from that of the checkpoint "
-                f"({', '.join(changed)}): the rest of its epoch will not be as it would have been",
-                stacklevel=2,
-            )
-        self._resume = dict(state)
-
-    def _fingerprint(self) -> dict[str, Any]:
-        sampler = self.sampler
-        if not isinstance(sampler, PairSampler):
-            return {}
-        return {
-            "pairs": len(sampler.dataset),
-            "draws": sampler.draws,
-            "global_batch": sampler.batch_size * sampler.num_replicas,
-            "seed": sampler.seed,
-        }
+        yield from super().__iter__()
