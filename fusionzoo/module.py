@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-import threading
-import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import lightning
 import torch
 from torch import Tensor, nn
 
+from fusionzoo.errors import InputError
 from fusionzoo.inference import fuse_images, ycbcr_to_rgb
-from fusionzoo.network import check_network
+from fusionzoo.network import FusionNetwork, check_network, eval_view, ready_copy, uncompiled
 from fusionzoo.weights import make_config, write_pretrained
 
 if TYPE_CHECKING:
@@ -96,7 +95,11 @@ class FusionModule(lightning.LightningModule):
         takes after the functional one.
 
         The result does not depend on training mode, and the call leaves no trace: training flag,
-        grad mode, random state and default dtype are as before. Threads may share a model.
+        grad mode, random state and default dtype are as before. Threads may share a model. Each
+        call looks at the weights and options anew; :meth:`prepared` saves that in long loops.
+
+        A network that ``torch.compile`` made runs as it is, in eval mode and where it lies; in
+        train mode, or with another ``device`` or ``dtype``, the network under it does.
 
         Args:
             ir: the first modality (infrared), same height and width as ``vi``.
@@ -119,7 +122,6 @@ class FusionModule(lightning.LightningModule):
         """
         target = self.device if device is None else torch.device(device)
         network = self._network_for(target, dtype, grad)
-        declared = type(self.network)
         return fuse_images(
             network,
             ir,
@@ -128,29 +130,69 @@ class FusionModule(lightning.LightningModule):
             ir_range=ir_range,
             vi_range=vi_range,
             resize=resize,
-            color_from=self.color_from,
-            device=target,
-            dtype=dtype,
             batch_size=batch_size,
-            size_multiple=declared.size_multiple,
-            min_size=declared.min_size,
-            value_range=declared.value_range,
             grad=grad,
+            **self._how(target, dtype),
         )
+
+    def prepared(
+        self, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    ) -> Callable[..., Any]:
+        """Return a function that fuses as :meth:`fuse` does, for streams and other long loops.
+
+            fuse = model.prepared(device="cuda")
+            for ir, vi in frames:
+                fused = fuse(ir, vi)
+
+        :meth:`fuse` copies and folds the network anew for each call, so that it always follows
+        the model; for a list that happens once. This function keeps the weights and options that
+        the model has now, whatever becomes of the model.
+
+        Args:
+            device: where to compute; the model's own device by default.
+            dtype: of the network's arithmetic.
+
+        Returns:
+            :func:`fusionzoo.inference.fuse_images` with the network and all that it needs given:
+            it takes ``ir``, ``vi`` and the options of :meth:`fuse` but ``device``, ``dtype`` and
+            ``grad``. Threads may share it.
+        """
+        target = self.device if device is None else torch.device(device)
+        network = ready_copy(self.network, target, dtype)
+        return partial(fuse_images, network, **self._how(target, dtype))
+
+    def _how(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+        """What the engine has to know of the network."""
+        declared = cast(type[FusionNetwork], type(uncompiled(self.network)))
+        return {
+            "color_from": self.color_from,
+            "device": device,
+            "dtype": dtype,
+            "size_multiple": declared.size_multiple,
+            "min_size": declared.min_size,
+            "value_range": declared.value_range,
+        }
 
     def _network_for(self, device: torch.device, dtype: torch.dtype, grad: bool) -> nn.Module:
         """The network in eval mode on a device, without touching this module's own state."""
-        view = _eval_view(self.network)
+        is_here = all(
+            tensor.dtype == dtype
+            and tensor.device.type == device.type
+            and device.index in (None, tensor.device.index)
+            for tensor in self.network.parameters()
+        )
         if grad:
             # Gradients must reach the parameters themselves: no folding, no copies but moves.
-            here = next(self.network.parameters())
-            if here.device != device or here.dtype != dtype:
-                raise ValueError(
+            if not is_here:
+                here = next(self.network.parameters())
+                raise InputError(
                     f"grad=True runs on the model as it is ({here.device}, {here.dtype}); "
                     f"move it there first with model.to({str(device)!r}, {dtype})"
                 )
-            return view
-        return _inference_copies.get(self.network, view, device, dtype)
+            return eval_view(uncompiled(self.network))
+        if is_here and _is_compiled(self.network):
+            return self.network
+        return ready_copy(self.network, device, dtype)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -167,7 +209,8 @@ class FusionModule(lightning.LightningModule):
         storage only; ``card`` replaces the generic card's text.
         """
         config = make_config(self.name, self.options)
-        return write_pretrained(folder, config, self.network.state_dict(), card, dtype=dtype)
+        state = uncompiled(self.network).state_dict()
+        return write_pretrained(folder, config, state, card, dtype=dtype)
 
     # -- training ----------------------------------------------------------------------------
 
@@ -309,48 +352,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _eval_view(module: nn.Module) -> nn.Module:
-    """The same module in eval mode: parameters are shared, the original's flags untouched."""
-    view = copy.copy(module)
-    view.__dict__ = dict(module.__dict__)
-    view.__dict__["training"] = False
-    view.__dict__["_modules"] = {
-        name: None if child is None else _eval_view(child)
-        for name, child in module._modules.items()
-    }
-    return view
-
-
-class _InferenceCopies:
-    """Networks made ready for inference (folded, moved, cast), kept until their weights change.
-
-    They live beside the modules, not in them, so that nothing of this enters a state dict, a
-    pickle or a copy of the model.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._copies: weakref.WeakKeyDictionary[nn.Module, dict] = weakref.WeakKeyDictionary()
-
-    def get(
-        self, network: nn.Module, view: nn.Module, device: torch.device, dtype: torch.dtype
-    ) -> nn.Module:
-        state = [*network.parameters(), *network.buffers()]
-        stamp = tuple((tensor.data_ptr(), tensor._version) for tensor in state)
-        with self._lock:
-            made = self._copies.get(network)
-            if made is None or made["stamp"] != stamp:
-                made = self._copies[network] = {"stamp": stamp}
-            key = (device, dtype)
-            if key not in made:
-                with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                    made[key] = _ready(view, device, dtype)
-            return made[key]
-
-
-def _ready(view: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    network = copy.deepcopy(view).for_inference()
-    return network.eval().requires_grad_(False).to(device=device, dtype=dtype)
-
-
-_inference_copies = _InferenceCopies()
+def _is_compiled(network: nn.Module) -> bool:
+    """Whether ``torch.compile`` made this network, and it is in eval mode as a whole."""
+    compiled = uncompiled(network) is not network or network._compiled_call_impl is not None
+    return compiled and not any(module.training for module in network.modules())

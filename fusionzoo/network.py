@@ -1,14 +1,19 @@
-"""What a paper's network is to everything else: the contract of its class."""
+"""What a paper's network is to everything else: its contract, and how it is made ready to fuse."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+import copy
+import threading
+from typing import ClassVar, Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import InputTypeError
 
-__all__ = ["FusionNetwork", "check_network"]
+__all__ = ["FusionNetwork", "check_network", "eval_view", "ready_copy", "uncompiled"]
+
+_one_at_a_time = threading.Lock()
 
 
 class FusionNetwork(Protocol):
@@ -38,13 +43,13 @@ class FusionNetwork(Protocol):
         ...
 
 
-def check_network(network: object) -> None:
+def check_network(network: nn.Module) -> None:
     """Refuse a network whose class does not declare all of :class:`FusionNetwork`.
 
     Raises:
         InputTypeError: naming the class and what it lacks.
     """
-    kind = type(network)
+    kind = type(uncompiled(network))
     wanted = ("value_range", "size_multiple", "min_size", "for_inference")
     missing = [name for name in wanted if not hasattr(kind, name)]
     if missing:
@@ -52,3 +57,34 @@ def check_network(network: object) -> None:
             f"network {kind.__name__} does not declare {', '.join(missing)}; "
             "fusionzoo.network.FusionNetwork says what these are"
         )
+
+
+def uncompiled(network: nn.Module) -> nn.Module:
+    """Return the network that ``torch.compile`` wrapped, or the network itself."""
+    return getattr(network, "_orig_mod", network)
+
+
+def eval_view(module: nn.Module) -> nn.Module:
+    """Return the same module in eval mode: it shares parameters, and leaves the flags as they are.
+
+    What ``torch.compile`` made of the module stays behind.
+    """
+    view = copy.copy(module)
+    view.__dict__ = dict(module.__dict__)
+    view.__dict__["training"] = False
+    view.__dict__["_compiled_call_impl"] = None
+    view.__dict__["_modules"] = {
+        name: None if child is None else eval_view(child) for name, child in module._modules.items()
+    }
+    return view
+
+
+def ready_copy(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Return a copy of a network that does nothing but fuse: in eval mode, folded, moved, cast.
+
+    The copy is of the weights and options of this moment. The random state stays as it is.
+    """
+    # New layers draw first values. Two threads at once would take each other's random state back.
+    with _one_at_a_time, torch.no_grad(), torch.random.fork_rng(devices=[]):
+        ready = cast(FusionNetwork, copy.deepcopy(eval_view(uncompiled(network)))).for_inference()
+        return ready.eval().requires_grad_(False).to(device=device, dtype=dtype)
