@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import tempfile
@@ -15,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fusionzoo import weights
-from fusionzoo.errors import check_choice
+from fusionzoo.errors import FileError, InputError, MissingFileError, check_choice, did_you_mean
 from fusionzoo.models import MODELS, ROLES, ModelEntry, Roles
 from fusionzoo.models.options import make_with
 
@@ -59,17 +58,17 @@ def create_model(name: str, **options: Any) -> FusionModule:
         options: the model's own keyword options; its class documents them.
 
     Raises:
-        ValueError: an unknown name (the closest ones are given), an unknown option (the valid
+        InputError: an unknown name (the closest ones are given), an unknown option (the valid
             ones are given), or a value that the model refuses.
     """
     model_class = _entry(name).model_class()
     valid = _options_of(model_class)
     for option in options:
         if option not in valid:
-            close = difflib.get_close_matches(option, valid, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(
-                f"{name!r} has no option {option!r}{hint}; its options are {', '.join(valid)}"
+            hint = did_you_mean(option, valid, 1)
+            raise InputError(
+                f"{name!r} has no option {option!r}{hint and f' ({hint})'}; its options are "
+                f"{', '.join(valid)}"
             )
     return make_with(model_class, options, name)
 
@@ -102,11 +101,11 @@ def load(
         The model in eval mode and float32; the random state is left as it was.
 
     Raises:
-        FileNotFoundError: a file, folder, repository or revision does not exist, or may not be
+        MissingFileError: a file, folder, repository or revision does not exist, or may not be
             fetched.
-        ValueError: an unknown name or option; a file that is damaged, pickled, not the published
+        FileError: it cannot be read; or the hub cannot be reached, or denies access.
+        InputError: an unknown name or option; a file that is damaged, pickled, not the published
             one or of another architecture. The message says which, and what to do.
-        ConnectionError, PermissionError: the hub cannot be reached, or denies access.
     """
     return _model(_read(name_or_path, weights.HubAccess()), device, options)
 
@@ -142,28 +141,30 @@ def from_pretrained(
         The model in eval mode and float32.
 
     Raises:
-        FileNotFoundError, ValueError, ConnectionError, PermissionError: as :func:`load`.
+        MissingFileError, FileError, InputError: as :func:`load`.
     """
     access = weights.HubAccess(cache_dir, token, local_files_only)
     source = _address_or_path(repo_or_path)
     if revision is not None:
         if not _is_address(source):
-            raise ValueError(
+            raise InputError(
                 f"revision={revision!r} goes with a repository of the hub only, not with "
                 f"{str(source)!r}; leave it out, or give 'owner/repo'"
             )
         address = weights.parse_address(source)
         if address.revision not in (None, revision):
-            raise ValueError(
+            raise InputError(
                 f"revision={revision!r} contradicts {str(source)!r}; give one of the two"
             )
         source = f"{weights.HUB_PREFIX}{address.repository}@{revision}"
     try:
         read = _read(source, access)
-    except FileNotFoundError as error:
+    except MissingFileError as error:
         if _is_address(repo_or_path) or not _is_address(source):
             raise
-        raise type(error)(f"there is no folder {str(repo_or_path)!r} here, and {error}") from error
+        raise MissingFileError(
+            f"there is no folder {str(repo_or_path)!r} here, and {error}"
+        ) from error
     return _model(read, device, options)
 
 
@@ -190,7 +191,7 @@ def load_network(
         value range given: it takes the two images and the options that ``model.fuse`` has.
 
     Raises:
-        FileNotFoundError, ValueError, ConnectionError, PermissionError: as :func:`load`.
+        MissingFileError, FileError, InputError: as :func:`load`.
     """
     import torch
 
@@ -246,12 +247,12 @@ def push_to_hub(
         ``hf://owner/repo@commit``, which loads just this upload.
 
     Raises:
-        ValueError: ``repo_id`` is no such name, or the model cannot be stored.
-        PermissionError, ConnectionError: the hub refuses, or cannot be reached.
+        InputError: ``repo_id`` is no such name, or the model cannot be stored.
+        FileError, MissingFileError: the hub refuses, or cannot be reached.
     """
     address = weights.parse_address(repo_id)
     if address.revision is not None:
-        raise ValueError(f"repo_id {repo_id!r} names a revision; uploads make a new one")
+        raise InputError(f"repo_id {repo_id!r} names a revision; uploads make a new one")
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, dtype=dtype, card=card)
         if card is None:
@@ -283,17 +284,17 @@ def import_weights(name: str, *paths: str | os.PathLike[str]) -> Path:
         The folder.
 
     Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: the model has no importer, another number of files, or a file that is damaged
+        MissingFileError: a file does not exist.
+        InputError: the model has no importer, another number of files, or a file that is damaged
             or not what it is given as.
     """
     entry = _entry(name)
     importer = entry.importer
     if importer is None:
         able = [other.name for other in MODELS.values() if other.importer is not None]
-        raise ValueError(f"{name!r} has no importer; models that have one: {', '.join(able)}")
+        raise InputError(f"{name!r} has no importer; models that have one: {', '.join(able)}")
     if len(paths) != len(importer.files) + 1:
-        raise ValueError(
+        raise InputError(
             f"importing {name!r} takes {', '.join(importer.files)} and the folder to write; "
             f"{len(paths)} paths were given"
         )
@@ -323,11 +324,10 @@ def _entry(name: str) -> ModelEntry:
         raise _unknown(name, MODELS) from None
 
 
-def _unknown(name: str, known: Iterable[str]) -> ValueError:
+def _unknown(name: str, known: Iterable[str]) -> InputError:
     known = sorted(known)
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return ValueError(f"unknown model {name!r}: {hint}models are {', '.join(known)}")
+    hint = did_you_mean(name, known)
+    return InputError(f"unknown model {name!r}: {hint and hint + ' '}models are {', '.join(known)}")
 
 
 def _options_of(model_class: type) -> list[str]:
@@ -406,12 +406,12 @@ def _create_stored(
     """Make the model that a config describes, with the user's options in place of its own."""
     name, stored = config["model"], config["options"]
     if name not in MODELS:
-        raise ValueError(
+        raise InputError(
             f"{source} is of a model that this version does not have; {_unknown(name, MODELS)}"
         )
     strange = sorted(stored.keys() - _options_of(MODELS[name].model_class()))
     if strange:
-        raise ValueError(
+        raise InputError(
             f"{source} was made with options that this version's {name!r} does not have: "
             f"{', '.join(strange)}; install the version that wrote it "
             f"({config.get('fusionzoo_version', 'not recorded')})"
@@ -419,11 +419,11 @@ def _create_stored(
     try:
         model = create_model(name, **{**stored, **options})
     except TypeError as error:
-        raise ValueError(f"{source}: the options do not suit {name!r} ({error})") from error
+        raise InputError(f"{source}: the options do not suit {name!r} ({error})") from error
     # Options that are not kept name things of a machine, such as files: no business of a config.
     local = sorted(stored.keys() - model.options.keys() - options.keys())
     if local:
-        raise ValueError(
+        raise InputError(
             f"{source} sets {', '.join(local)}, which save_pretrained does not store; take it out "
             f"of {weights.CONFIG_NAME}, or do not use a folder that asks for it"
         )
@@ -445,7 +445,7 @@ def _read(name_or_path: str | os.PathLike[str], access: weights.HubAccess) -> _R
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} does not exist; give a model's name, a folder written by save_pretrained, a "
             f".ckpt, or {weights.HUB_PREFIX}owner/repo for a model on the hub"
         )
@@ -454,12 +454,12 @@ def _read(name_or_path: str | os.PathLike[str], access: weights.HubAccess) -> _R
     if path.suffix == ".ckpt":
         return *weights.read_checkpoint(path), path
     if path.suffix in weights.PICKLES:
-        raise ValueError(
+        raise InputError(
             f"{path} looks like pickled weights, which can run code when opened, and does not say "
             "what model it is of; give a save_pretrained folder or a .ckpt, or convert weights "
             "of a paper's authors with `fusionzoo import-weights`"
         )
-    raise ValueError(
+    raise InputError(
         f"{path} is no model; give a folder written by save_pretrained, the {weights.WEIGHTS_NAME} "
         "in it, or a .ckpt"
     )
@@ -477,7 +477,7 @@ def _address_or_path(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
         return source
     try:
         return str(weights.parse_address(source))
-    except ValueError:
+    except InputError:
         return source  # a path that is missing, and is said to be
 
 
@@ -495,7 +495,7 @@ def _read_folder(folder: Path) -> _Read:
     if not file.is_file():
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in weights.PICKLES)
         found = f" (there is {', '.join(pickles)}: pickles are refused)" if pickles else ""
-        raise FileNotFoundError(f"{file} does not exist{found}; get the whole folder again")
+        raise MissingFileError(f"{file} does not exist{found}; get the whole folder again")
     state, _ = weights.read_safetensors(file)
     return config, state, file
 
@@ -506,7 +506,7 @@ def _read_published(key: str, access: weights.HubAccess) -> _Read:
         name = _entry(key.partition(".")[0]).name  # raises where the model itself is unknown
         tags = sorted(k for k in table if k.partition(".")[0] == name)
         known = f"; weights of this model: {', '.join(tags)}" if tags else ""
-        raise ValueError(
+        raise InputError(
             f"there are no published weights called {key!r}{known}. Give a folder or a .ckpt, or "
             f"train: create_model({name!r}) makes an untrained model"
         )
@@ -515,7 +515,7 @@ def _read_published(key: str, access: weights.HubAccess) -> _Read:
     weights.verify(folder / weights.WEIGHTS_NAME, cfg)
     config, state, file = _read_folder(folder)
     if config["model"] != key.partition(".")[0]:
-        raise ValueError(
+        raise InputError(
             f"{folder / weights.CONFIG_NAME} is of model {config['model']!r}, not of {key!r}; "
             "install the package again"
         )
@@ -537,10 +537,10 @@ def _published_folder(
     )
     remedy = "install the package again, or set FUSIONZOO_HOME to the folder that holds them"
     if not cfg.hub_repo:
-        raise FileNotFoundError(f"{missing}; {remedy}")
+        raise MissingFileError(f"{missing}; {remedy}")
     try:
         return weights.published_folder(cfg, access or weights.HubAccess())
-    except OSError as error:
+    except (FileError, MissingFileError) as error:
         raise type(error)(
             f"{missing}, and the hub does not give them: {error}. Or {remedy}"
         ) from error

@@ -1,8 +1,6 @@
 """A stand-in for the Hugging Face hub on the loopback interface.
 
-It speaks what the real client asks for: files of a revision (HEAD and GET, entity tags, commit
-headers, redirects to a store of large files on another host, ranges), access, refs, trees, and
-uploads by preupload, LFS and commit. It can be told to fail.
+It speaks what the real client asks for to list, fetch and upload the files of a revision.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-LARGE = (".safetensors", ".bin", ".pt", ".pth")  # what the hub keeps outside of git
 TOKEN = "hf_test"
 
 
@@ -26,38 +23,15 @@ class Repository:
     """Commits by id, each a mapping of files, and what names them."""
 
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    branches: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
     private: bool = False
-    gated: bool = False
-    moved_to: str | None = None
 
     def commit(self, files: dict[str, bytes]) -> str:
-        before = self.commits.get(self.branches.get("main", ""), {})
-        content = {**before, **files}
-        text = repr((len(self.commits), sorted((k, sha256(v)) for k, v in content.items())))
-        oid = hashlib.sha1(text.encode()).hexdigest()
+        content = {**self.commits.get(self.refs.get("main", ""), {}), **files}
+        oid = hashlib.sha1(repr((len(self.commits), sorted(content.items()))).encode()).hexdigest()
         self.commits[oid] = content
-        self.branches["main"] = oid
+        self.refs["main"] = oid
         return oid
-
-    def resolve(self, revision: str) -> str | None:
-        named = {**self.branches, **self.tags, **{oid: oid for oid in self.commits}}
-        return named.get(revision)
-
-
-@dataclass
-class Faults:
-    """What goes wrong with the content of large files, while it is set."""
-
-    status: int | None = None  # of every answer
-    cut: int | None = None  # the connection closes after that many bytes
-    stall_after: int | None = None  # nothing more comes after that many bytes
-    change: Callable[[bytes], bytes] | None = None  # other bytes, of the same length
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def git_oid(data: bytes) -> str:
@@ -65,47 +39,35 @@ def git_oid(data: bytes) -> str:
 
 
 class HubServer(ThreadingHTTPServer):
-    """Use as a context manager; ``endpoint`` is what ``HF_ENDPOINT`` takes."""
+    """Use as a context manager; ``endpoint`` is what ``HF_ENDPOINT`` takes.
+
+    While ``status`` is set, every answer has it; ``change`` is made to the files that are sent.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.endpoint = f"http://127.0.0.1:{self.server_port}"
         self.repositories: dict[str, Repository] = {}
-        self.store: dict[str, bytes] = {}  # large files by their hash
-        self.requests: list[tuple[str, str, str | None]] = []  # method, path, authorization
-        self.faults = Faults()
-        self.stalled = threading.Event()
-        self.closing = threading.Event()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    @property
-    def storage(self) -> str:
-        """The same server under another name, as the real hub's files are on another host."""
-        return f"http://localhost:{self.server_port}"
+        self.asked: list[str] = []  # "METHOD /path"
+        self.status: int | None = None
+        self.change: Callable[[bytes], bytes] = lambda data: data
 
     def add(self, name: str, files: dict[str, bytes], tag: str | None = None) -> Repository:
         """Commit files to a repository, which is made if need be."""
         repository = self.repositories.setdefault(name, Repository())
         oid = repository.commit(files)
-        self.store.update((sha256(data), data) for data in files.values())
         if tag:
-            repository.tags[tag] = oid
+            repository.refs[tag] = oid
         return repository
 
-    def asked(self, method: str, part: str = "") -> list[str]:
-        return [path for verb, path, _ in self.requests if verb == method and part in path]
-
     def __enter__(self) -> HubServer:
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.closing.set()
         self.shutdown()
         self.server_close()
         self._thread.join()
@@ -121,222 +83,109 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
-    def do_HEAD(self) -> None:
-        self._handle("HEAD")
-
-    def do_GET(self) -> None:
-        self._handle("GET")
-
-    def do_POST(self) -> None:
-        self._handle("POST")
-
-    def do_PUT(self) -> None:
-        self._handle("PUT")
-
-    # Routes ------------------------------------------------------------------------------------
-
-    def _handle(self, method: str) -> None:
-        parts = urlsplit(self.path)
-        path = unquote(parts.path)
-        self.query = parse_qs(parts.query)
-        self.body = self._read_body()
-        self.server.requests.append((method, path, self.headers.get("Authorization")))
-        if self.server.faults.status is not None:
-            return self._send(self.server.faults.status)
-        for verbs, pattern, function in _ROUTES:
+    def _answer(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append(f"{self.command} {path}")
+        if self.server.status is not None:
+            return self._send(self.server.status)
+        for commands, pattern, function in _ROUTES:
             match = re.fullmatch(pattern, path)
-            if match and method in verbs:
+            if match and self.command in commands:
                 return function(self, *match.groups())
-        return self._send(404, {"error": f"no such page: {method} {path}"})
+        return self._send(404, {"error": f"no such page: {self.command} {path}"})
+
+    do_HEAD = do_GET = do_POST = _answer
+
+    # Downloads ---------------------------------------------------------------------------------
 
     def _resolve(self, name: str, revision: str, file: str) -> None:
-        repository = self.server.repositories.get(name)
-        if repository is not None and repository.moved_to:
-            location = f"/{repository.moved_to}/resolve/{revision}/{file}"
-            return self._send(307, headers={"Location": location})
-        found = self._version(name, revision)
-        if found is None:
-            return None
-        oid, files = found
+        oid, files = self._version(name, revision)
+        if files is None:
+            return
         headers = {"X-Repo-Commit": oid}
         if file not in files:
             return self._send(404, headers={**headers, "X-Error-Code": "EntryNotFound"})
-        data = files[file]
-        if not file.endswith(LARGE):
-            return self._send(200, data, {**headers, "ETag": f'"{git_oid(data)}"'})
-        digest = sha256(data)
-        headers |= {"X-Linked-ETag": f'"{digest}"', "X-Linked-Size": str(len(data))}
-        headers["Location"] = f"{self.server.storage}/store/{digest}"
-        return self._send(302, headers=headers)
-
-    def _stored(self, digest: str) -> None:
-        faults = self.server.faults
-        data = self.server.store[digest]
-        if faults.change:
-            data = faults.change(data)
-        start = 0
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        headers = {"ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
-        if asked:
-            start = int(asked[1])
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        rest = data[start:]
-        self.send_response(206 if asked else 200)
-        for key, value in {**headers, "Content-Length": str(len(rest))}.items():
-            self.send_header(key, value)
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        if faults.cut is not None:
-            rest = rest[: max(faults.cut - start, 0)]
-            self.close_connection = True
-        if faults.stall_after is not None:
-            self.wfile.write(rest[: faults.stall_after])
-            self.wfile.flush()
-            self.server.stalled.set()
-            self.server.closing.wait()
-            return
-        self.wfile.write(rest)
+        headers["ETag"] = f'"{git_oid(files[file])}"'
+        self._send(200, self.server.change(files[file]), headers)
 
     def _tree(self, name: str, revision: str) -> None:
-        found = self._version(name, revision)
-        if found is not None:
+        _, files = self._version(name, revision)
+        if files is not None:
             entries = [
                 {"type": "file", "path": path, "size": len(data), "oid": git_oid(data)}
-                for path, data in sorted(found[1].items())
+                for path, data in sorted(files.items())
             ]
             self._send(200, entries)
 
     def _revision(self, name: str, revision: str) -> None:
-        found = self._version(name, revision)
-        if found is not None:
-            self._send(200, {"id": name, "sha": found[0], "siblings": [], "xetEnabled": False})
+        oid, files = self._version(name, revision)
+        if files is not None:
+            self._send(200, {"id": name, "sha": oid, "siblings": []})
 
     def _refs(self, name: str) -> None:
-        repository = self._repository(name)
-        if repository is None:
-            return
-        listed = {
-            kind: [
-                {"name": ref, "ref": f"refs/{folder}/{ref}", "targetCommit": oid}
-                for ref, oid in refs.items()
-            ]
-            for kind, folder, refs in (
-                ("branches", "heads", repository.branches),
-                ("tags", "tags", repository.tags),
-            )
-        }
-        self._send(200, {**listed, "converts": []})
+        refs = self.server.repositories[name].refs
+        tags = [
+            {"name": ref, "ref": f"refs/tags/{ref}", "targetCommit": oid}
+            for ref, oid in refs.items()
+            if ref != "main"
+        ]
+        self._send(200, {"branches": [], "tags": tags, "converts": []})
 
     # Uploads -----------------------------------------------------------------------------------
 
     def _create(self) -> None:
-        if not self._may_write():
-            return
-        wanted = json.loads(self.body)
-        name = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
-        url = {"url": f"{self.server.endpoint}/{name}"}
-        if name in self.server.repositories:
-            return self._send(409, url)
-        hidden = wanted.get("visibility") == "private" or bool(wanted.get("private"))
-        self.server.repositories[name] = Repository(private=hidden)
-        self.server.repositories[name].commit({".gitattributes": b"*.safetensors filter=lfs\n"})
-        return self._send(200, url)
+        if self._may_write():
+            wanted = json.loads(self.body)
+            name = f"{wanted['organization']}/{wanted['name']}"
+            hidden = wanted.get("visibility") == "private" or bool(wanted.get("private"))
+            known = name in self.server.repositories
+            self.server.repositories.setdefault(name, Repository(private=hidden))
+            self._send(409 if known else 200, {"url": f"{self.server.endpoint}/{name}"})
 
     def _validate(self) -> None:
         self._send(200, {"errors": [], "warnings": []})
 
     def _preupload(self, name: str, revision: str) -> None:
-        if self._may_write():
-            self._send(
-                200,
-                {
-                    "files": [
-                        {
-                            "path": file["path"],
-                            "uploadMode": "lfs" if file["path"].endswith(LARGE) else "regular",
-                            "shouldIgnore": False,
-                        }
-                        for file in json.loads(self.body)["files"]
-                    ]
-                },
-            )
-
-    def _batch(self, name: str) -> None:
-        objects = []
-        for wanted in json.loads(self.body)["objects"]:
-            href = f"{self.server.storage}/store/{wanted['oid']}"
-            known = wanted["oid"] in self.server.store
-            objects.append({**wanted, **({} if known else {"actions": {"upload": {"href": href}}})})
-        self._send(200, {"transfer": "basic", "objects": objects})
-
-    def _put(self, digest: str) -> None:
-        if sha256(self.body) != digest:
-            return self._send(400)
-        self.server.store[digest] = self.body
-        return self._send(200)
+        files = json.loads(self.body)["files"]
+        how = {"uploadMode": "regular", "shouldIgnore": False}
+        self._send(200, {"files": [{"path": file["path"], **how} for file in files]})
 
     def _commit(self, name: str, revision: str) -> None:
-        if not self._may_write():
-            return
-        files = {}
-        for line in self.body.splitlines():
-            operation = json.loads(line)
-            value = operation["value"]
-            if operation["key"] == "file":
-                files[value["path"]] = base64.b64decode(value["content"])
-            elif operation["key"] == "lfsFile":
-                files[value["path"]] = self.server.store[value["oid"]]
+        values = [json.loads(line) for line in self.body.splitlines()]
+        files = {
+            line["value"]["path"]: base64.b64decode(line["value"]["content"])
+            for line in values
+            if line["key"] == "file"
+        }
         oid = self.server.repositories[name].commit(files)
         url = f"{self.server.endpoint}/{name}/commit/{oid}"
         self._send(200, {"success": True, "commitOid": oid, "commitUrl": url})
 
     def _tag(self, name: str, revision: str) -> None:
-        repository = self.server.repositories[name]
-        tag = json.loads(self.body)["tag"]
-        if tag in repository.tags:
-            return self._send(409, {"error": "Tag already exists"})
-        repository.tags[tag] = repository.resolve(revision)
-        return self._send(200, {})
+        self.server.repositories[name].refs[json.loads(self.body)["tag"]] = revision
+        self._send(200, {})
 
     # Parts -------------------------------------------------------------------------------------
 
-    def _repository(self, name: str) -> Repository | None:
-        repository = self.server.repositories.get(name)
-        known = self.headers.get("Authorization") == f"Bearer {TOKEN}"
-        if repository is None or (repository.private and not known):
-            self._send(401 if not known else 404, headers={"X-Error-Code": "RepoNotFound"})
-        elif repository.gated and not known:
-            self._send(403, headers={"X-Error-Code": "GatedRepo"})
-        else:
-            return repository
-        return None
+    def _knows_token(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
-    def _version(self, name: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
-        repository = self._repository(name)
-        if repository is None:
-            return None
-        oid = repository.resolve(revision)
-        if oid is None:
+    def _version(self, name: str, revision: str) -> tuple[str, dict[str, bytes] | None]:
+        """A commit and its files; None where the answer has been sent."""
+        repository = self.server.repositories.get(name)
+        if repository is None or (repository.private and not self._knows_token()):
+            self._send(401, headers={"X-Error-Code": "RepoNotFound"})
+            return "", None
+        oid = repository.refs.get(revision, revision)
+        if oid not in repository.commits:
             self._send(404, headers={"X-Error-Code": "RevisionNotFound"})
-            return None
-        return oid, repository.commits[oid]
+        return oid, repository.commits.get(oid)
 
     def _may_write(self) -> bool:
-        if self.headers.get("Authorization") == f"Bearer {TOKEN}":
-            return True
-        self._send(401, {"error": "Invalid username or password."})
-        return False
-
-    def _read_body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return body
-        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self._knows_token():
+            self._send(401, {"error": "Invalid username or password."})
+        return self._knows_token()
 
     def _send(
         self, status: int, body: bytes | dict | list = b"", headers: dict[str, str] | None = None
@@ -355,15 +204,12 @@ class _Handler(BaseHTTPRequestHandler):
 _NAME = r"([\w.-]+/[\w.-]+)"
 _ROUTES = (
     (("GET", "HEAD"), f"/{_NAME}/resolve/([^/]+)/(.+)", _Handler._resolve),
-    (("GET", "HEAD"), r"/store/(\w+)", _Handler._stored),
     (("GET",), f"/api/models/{_NAME}/tree/([^/]+)", _Handler._tree),
     (("GET",), f"/api/models/{_NAME}/revision/([^/]+)", _Handler._revision),
     (("GET",), f"/api/models/{_NAME}/refs", _Handler._refs),
     (("POST",), "/api/repos/create", _Handler._create),
     (("POST",), "/api/validate-yaml", _Handler._validate),
     (("POST",), f"/api/models/{_NAME}/preupload/([^/]+)", _Handler._preupload),
-    (("POST",), rf"/{_NAME}\.git/info/lfs/objects/batch", _Handler._batch),
-    (("PUT",), r"/store/(\w+)", _Handler._put),
     (("POST",), f"/api/models/{_NAME}/commit/([^/]+)", _Handler._commit),
     (("POST",), f"/api/models/{_NAME}/tag/([^/]+)", _Handler._tag),
 )

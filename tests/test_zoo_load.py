@@ -295,6 +295,18 @@ def test_a_folder_of_another_model_is_refused_by_name(published):
         fusionzoo.load("didfuse")
 
 
+def test_a_folder_with_other_options_is_refused_by_name(published):
+    folder = published("didfuse", make_model())
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    (folder / CONFIG_NAME).write_text(json.dumps({**config, "fusionzoo_version": "9.0"}, indent=1))
+    fusionzoo.load("didfuse")
+    config["options"]["rule"] = "sum"
+    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json has .* other options.*by its path"):
+        fusionzoo.load("didfuse")
+    assert fusionzoo.load(folder).options["rule"] == "sum"
+
+
 def test_published_weights_that_are_not_here_say_where_was_looked(published, tmp_path):
     folder = published("didfuse.night", make_model())
     (folder / WEIGHTS_NAME).unlink()

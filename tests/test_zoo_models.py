@@ -17,7 +17,14 @@ def entry(name, path="a.b:C"):
 
 def publish(monkeypatch, *keys):
     cfg = weights.WeightsCfg(
-        file="", sha256="", size=0, parameters=0, origin="", training_data="", weights_licence=""
+        file="",
+        sha256="",
+        fingerprint="",
+        size=0,
+        parameters=0,
+        origin="",
+        training_data="",
+        weights_licence="",
     )
     monkeypatch.setattr(weights, "weights_table", lambda: dict.fromkeys(keys, cfg))
 

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fusionzoo import __version__, weights
+from fusionzoo.errors import FileError
 from fusionzoo.weights import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 
 CONFIG = weights.make_config("didfuse", {"rule": "sum", "channels": 4})
@@ -37,6 +36,7 @@ def cfg_of(file, **changes):
     facts = {
         "file": "didfuse/model.safetensors",
         "sha256": weights.sha256_of(file),
+        "fingerprint": weights.fingerprint(file.parent),
         "size": file.stat().st_size,
         "parameters": 1,
         **FACTS,
@@ -138,15 +138,15 @@ def test_a_write_that_fails_leaves_things_as_they_were(tmp_path, monkeypatch, ex
     if exists:
         weights.write_pretrained(target, CONFIG, {"w": torch.zeros(2)}, "old")
     before = {path.name: path.read_bytes() for path in target.glob("*")}
-    write_bytes = type(target).write_bytes
+    write_whole = weights.files.write_whole
 
     def fail_at_the_card(path, data):
         if path.name == CARD_NAME:
-            raise OSError("no space left on device")
-        return write_bytes(path, data)
+            raise OSError(28, "no space left on device")
+        return write_whole(path, data)
 
-    monkeypatch.setattr(type(target), "write_bytes", fail_at_the_card)
-    with pytest.raises(OSError, match="no space"):
+    monkeypatch.setattr(weights.files, "write_whole", fail_at_the_card)
+    with pytest.raises(FileError, match=r"model cannot be written \(no space"):
         weights.write_pretrained(target, CONFIG, {"w": torch.ones(2)}, "new")
     assert {path.name: path.read_bytes() for path in target.glob("*")} == before
     assert [path.name for path in tmp_path.iterdir()] == (["model"] if exists else [])
@@ -161,7 +161,7 @@ def test_options_that_json_cannot_hold_are_refused(tmp_path):
 
 def test_a_file_is_not_overwritten_by_a_folder(tmp_path):
     (tmp_path / "m").write_text("a file")
-    with pytest.raises(NotADirectoryError, match="name a folder"):
+    with pytest.raises(FileError, match="name a folder"):
         weights.write_pretrained(tmp_path / "m", CONFIG, {})
 
 
@@ -220,15 +220,6 @@ def test_other_files_are_refused(file):
     file.write_bytes(b"<!DOCTYPE html><title>404</title>" * 9)
     with pytest.raises(ValueError, match="not a safetensors file"):
         weights.read_safetensors(file)
-
-
-def test_git_lfs_pointers_are_explained(file):
-    published = cfg_of(file)
-    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-    with pytest.raises(ValueError, match="git lfs pull"):
-        weights.read_safetensors(file)
-    with pytest.raises(ValueError, match="git lfs pull"):
-        weights.verify(file, published)
 
 
 @pytest.mark.parametrize(
@@ -336,6 +327,22 @@ def test_updating_keeps_facts_and_other_entries(folder, tmp_path):
     weights.verify(folder / WEIGHTS_NAME, new)
 
 
+def test_the_tag_follows_the_version_where_weights_or_options_change(folder, tmp_path, monkeypatch):
+    table = tmp_path / "weights.json"
+    facts = {key: fact for key, fact in FACTS.items() if key != "hub_repo"}
+    first = weights.update_weights_table("a", folder, table=table, **facts)
+    assert (first.hub_repo, first.hub_revision) == ("fusionzoo/a", f"v{__version__}")
+    for version, change in (
+        ("8.0", lambda: save_file({"w": torch.ones(5)}, folder / WEIGHTS_NAME)),
+        ("9.0", lambda: (folder / CONFIG_NAME).write_text(json.dumps({**CONFIG, "options": {}}))),
+    ):
+        before = weights.weights_table(table)["a"]
+        monkeypatch.setattr(weights.table, "__version__", version)
+        assert weights.update_weights_table("a", folder, table=table) == before
+        change()
+        assert weights.update_weights_table("a", folder, table=table).hub_revision == f"v{version}"
+
+
 def test_measured_and_unknown_facts_cannot_be_given(folder, tmp_path):
     table = tmp_path / "weights.json"
     with pytest.raises(ValueError, match="'sha256' is measured"):
@@ -357,16 +364,3 @@ def test_a_malformed_table_names_the_entry(tmp_path):
 def test_entries_are_frozen(file):
     with pytest.raises(dataclasses.FrozenInstanceError):
         cfg_of(file).sha256 = "00"
-
-
-def test_the_maintainers_command_explains_itself():
-    run = subprocess.run(
-        [sys.executable, "-m", "fusionzoo.weights", "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=weights.table._PACKAGE.parent,
-    )
-    assert run.returncode == 0, run.stderr
-    assert "--training-data" in run.stdout
-    assert "--sha256" not in run.stdout

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fusionzoo.evaluation.measuring import Evaluation
 from fusionzoo.evaluation.numbers import decimals, shown
 from fusionzoo.evaluation.reports import arrow, headline
-from fusionzoo.weights.writing import write_atomically
+from fusionzoo.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
         kind = path.suffix.lower()[1:]
         metadata = {"Date": None} if kind == "svg" else None
         figure.savefig(picture, format=kind, dpi=110, metadata=metadata)
-    write_atomically(path, picture.getvalue())
+    write_whole(path, picture.getvalue())
 
 
 def check_plot(path: Path) -> None:

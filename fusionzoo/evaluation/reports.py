@@ -13,8 +13,8 @@ from typing import Any
 from fusionzoo._version import __version__
 from fusionzoo.evaluation.measuring import Evaluation
 from fusionzoo.evaluation.numbers import decimals, shown
+from fusionzoo.files import write_whole
 from fusionzoo.metrics import get_protocol
-from fusionzoo.weights.writing import write_atomically
 
 _MARKS = {1: "**{}**", 2: "*{}*"}
 
@@ -28,7 +28,7 @@ def write_report(found: Evaluation, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     check_report(path)
-    write_atomically(path, WRITERS[path.suffix.lower()](found).encode())
+    write_whole(path, WRITERS[path.suffix.lower()](found).encode())
 
 
 def check_report(path: Path) -> None:

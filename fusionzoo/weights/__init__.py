@@ -4,9 +4,22 @@ torch and safetensors are imported where they are used: the table of published w
 readable without them.
 """
 
-from fusionzoo.weights._layout import CARD_NAME, CONFIG_NAME, PICKLES, WEIGHTS_NAME
 from fusionzoo.weights.card import basic_card
-from fusionzoo.weights.fingerprint import fingerprint, packaged_folder
+from fusionzoo.weights.files import (
+    CARD_NAME,
+    CONFIG_NAME,
+    PICKLES,
+    WEIGHTS_NAME,
+    check_state,
+    load_state,
+    make_config,
+    read_checkpoint,
+    read_config,
+    read_pickle,
+    read_safetensors,
+    readable,
+    write_pretrained,
+)
 from fusionzoo.weights.hub import (
     HUB_PREFIX,
     HubAccess,
@@ -15,30 +28,26 @@ from fusionzoo.weights.hub import (
     parse_address,
     published_folder,
     shared_folder,
-)
-from fusionzoo.weights.reading import (
-    load_state,
-    read_checkpoint,
-    read_config,
-    read_pickle,
-    read_safetensors,
+    upload_folder,
 )
 from fusionzoo.weights.table import (
+    HOME_VARIABLE,
     WeightsCfg,
     checkpoint_folders,
+    fingerprint,
     local_file,
+    packaged_folder,
     sha256_of,
     update_weights_table,
     verify,
     verify_config,
     weights_table,
 )
-from fusionzoo.weights.upload import upload_folder
-from fusionzoo.weights.writing import make_config, write_pretrained
 
 __all__ = [
     "CARD_NAME",
     "CONFIG_NAME",
+    "HOME_VARIABLE",
     "HUB_PREFIX",
     "PICKLES",
     "WEIGHTS_NAME",
@@ -47,6 +56,7 @@ __all__ = [
     "WeightsCfg",
     "basic_card",
     "cached_file",
+    "check_state",
     "checkpoint_folders",
     "fingerprint",
     "load_state",
@@ -59,6 +69,7 @@ __all__ = [
     "read_config",
     "read_pickle",
     "read_safetensors",
+    "readable",
     "sha256_of",
     "shared_folder",
     "update_weights_table",

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: model folders that come from it.
+"""The Hugging Face hub: model folders that come from it and go there.
 
 The client, huggingface_hub, does transfer, cache, locks, mirrors and tokens, and heeds its usual
 settings (``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME``, ``HF_TOKEN`` …). What it gives is
@@ -10,24 +10,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fusionzoo._version import __version__
-from fusionzoo.weights._layout import CONFIG_NAME, PICKLES, WEIGHTS_NAME
-from fusionzoo.weights.hub_errors import NotCachedError, RefusedError, explained, is_offline
-from fusionzoo.weights.reading import check_safetensors, read_config
-from fusionzoo.weights.table import WeightsCfg, sha256_of, verify, verify_config
+from fusionzoo.errors import FileError, FusionZooError, InputError, MissingFileError
+from fusionzoo.weights.files import (
+    CARD_NAME,
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    check_safetensors,
+    read_config,
+)
+from fusionzoo.weights.table import WeightsCfg, verify, verify_config
 
 HUB_PREFIX = "hf://"
-CLIENT = {"library_name": "fusionzoo", "library_version": __version__}
 
+_CLIENT = {"library_name": "fusionzoo", "library_version": __version__}
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(f"{_PART}/{_PART}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class HubAddress(NamedTuple):
@@ -55,19 +58,12 @@ class HubAccess:
     token: str | bool | None = None
     local_files_only: bool = False
 
-    @property
-    def cache(self) -> Path:
-        """The cache folder in use."""
-        from huggingface_hub import constants
-
-        return Path(self.cache_dir or constants.HF_HUB_CACHE).expanduser()
-
 
 def parse_address(text: str) -> HubAddress:
     """Read ``owner/name``, ``hf://owner/name`` or either with ``@revision``.
 
     Raises:
-        ValueError: it is none of these.
+        InputError: it is none of these.
     """
     repository, at, revision = text.removeprefix(HUB_PREFIX).partition("@")
     wrong = (
@@ -77,11 +73,14 @@ def parse_address(text: str) -> HubAddress:
         or (at and not _REVISION.fullmatch(revision))
     )
     if wrong:
-        raise ValueError(
+        raise InputError(
             f"{text!r} is no model on the hub; write {HUB_PREFIX}owner/name, or "
             f"{HUB_PREFIX}owner/name@revision for a branch, tag or commit"
         )
     return HubAddress(repository, revision or None)
+
+
+# From the hub -------------------------------------------------------------------------------------
 
 
 def cached_file(cfg: WeightsCfg) -> Path | None:
@@ -100,156 +99,165 @@ def cached_file(cfg: WeightsCfg) -> Path | None:
 def published_folder(cfg: WeightsCfg, access: HubAccess) -> Path:
     """Return the folder of a published model in the hub's cache; it is fetched if need be.
 
-    The table's hashes are what is trusted, whatever the repository and its tags say. What is
-    cached is used without asking the hub.
+    The table's hash is what is trusted, whatever the repository and its tags say. What is cached
+    is used without asking the hub, and fetched again if it is damaged.
 
     Raises:
-        FileNotFoundError, PermissionError, ConnectionError, OSError: it cannot be had.
-        ValueError: what the hub offers is not what was published.
+        MissingFileError, FileError: it cannot be had.
+        InputError: what the hub offers is not what was published.
     """
     address = HubAddress(cfg.hub_repo, cfg.hub_revision)
-    remedy = (
-        f"{address} may have been changed, or a mirror (HF_ENDPOINT) altered it: it is not used. "
-        f"Update fusionzoo; if that does not help, delete {_repository_cache(address, access)}"
-    )
-
-    def check(folder: Path, fresh: bool) -> None:
-        verify(folder / WEIGHTS_NAME, cfg, remedy=remedy)
-        verify_config(read_config(folder), cfg, folder / CONFIG_NAME, remedy=remedy)
-
     try:
-        folder = _fetch(address, replace(access, local_files_only=True))
-        check(folder, False)
-        return folder
-    except NotCachedError:
-        if access.local_files_only:
+        return _verified(cfg, _snapshot(address, access, local_files_only=True))
+    except (MissingFileError, InputError):
+        if access.local_files_only or _is_offline():
             raise
-        return _checked_folder(address, access, check)
-    except RefusedError:
-        raise
-    except ValueError as problem:
-        return _fetched_again(address, access, check, problem)
+    return _verified(cfg, _snapshot(address, access, force_download=True))
+
+
+def _verified(cfg: WeightsCfg, folder: Path) -> Path:
+    remedy = (
+        "the repository may have been changed, or a mirror (HF_ENDPOINT) altered it. Update "
+        f"fusionzoo; if that does not help, delete {folder.parents[1]}"
+    )
+    verify(folder / WEIGHTS_NAME, cfg, remedy=remedy)
+    verify_config(read_config(folder), cfg, folder / CONFIG_NAME, remedy=remedy)
+    return folder
 
 
 def shared_folder(address: HubAddress, access: HubAccess) -> Path:
     """Return the folder of anyone's model in the hub's cache; it is fetched if need be.
 
-    No hash is known beforehand, except that a large file is cached under its own. The newest
-    version is asked for, unless the revision is a commit that the cache holds.
+    No hash is known beforehand. The newest version is asked for, unless the revision is a commit
+    that the cache holds.
 
     Raises:
-        FileNotFoundError, PermissionError, ConnectionError, OSError: it cannot be had.
-        ValueError: it is damaged, pickled or not in this package's format.
+        MissingFileError, FileError: it cannot be had.
+        InputError: it is not in this package's format.
     """
-    return _checked_folder(address, access, _check_intact)
+    return _snapshot(address, access, local_files_only=access.local_files_only)
 
 
-_Check = Callable[[Path, bool], None]
+def _snapshot(address: HubAddress, access: HubAccess, **how: bool) -> Path:
+    from huggingface_hub import snapshot_download
 
+    def fetch(name: str, revision: str | None) -> Path:
+        folder = _ask(
+            address,
+            snapshot_download,
+            address.repository,
+            revision=revision,
+            allow_patterns=name,
+            cache_dir=access.cache_dir,
+            token=access.token,
+            **how,
+            **_CLIENT,
+        )
+        if not Path(folder, name).is_file():
+            raise MissingFileError(
+                f"{address} has no {name}; a repository must hold what fusionzoo.push_to_hub "
+                f"uploads: {CONFIG_NAME} and {WEIGHTS_NAME} (pickled weights are refused)"
+            )
+        return Path(folder)
 
-def _checked_folder(address: HubAddress, access: HubAccess, check: _Check) -> Path:
-    try:
-        folder = _fetch(address, access)
-        check(folder, False)
-        return folder
-    except RefusedError:
-        raise
-    except ValueError as problem:
-        return _fetched_again(address, access, check, problem)
-
-
-def _fetched_again(
-    address: HubAddress, access: HubAccess, check: _Check, problem: ValueError
-) -> Path:
-    """Replace what is damaged in the cache, once."""
-    away = f"or delete {_repository_cache(address, access)} to be rid of it"
-    if access.local_files_only or is_offline():
-        raise ValueError(
-            f"{problem} (allow the network, and it is fetched again; {away})"
-        ) from problem
-    try:
-        folder = _fetch(address, access, force=True)
-    except OSError as error:
-        raise type(error)(f"{problem} It could not be fetched again: {error} ({away})") from error
-    check(folder, True)
-    return folder
-
-
-def _fetch(address: HubAddress, access: HubAccess, force: bool = False) -> Path:
-    config = _download(address, CONFIG_NAME, access, force)
-    # A repository of another kind is refused before its weights come.
-    _readable_config(config.parent, address)
-    # Both files must be of one commit, whoever uploads in between.
-    commit = config.parent.name
-    same = address._replace(revision=commit) if _COMMIT.fullmatch(commit) else address
-    return _download(same, WEIGHTS_NAME, access, force).parent
-
-
-def _readable_config(folder: Path, address: HubAddress) -> None:
+    # A repository of another kind is refused before its weights come; and the weights are of
+    # the config's commit, which the folder is named after, whoever uploads in between.
+    folder = fetch(CONFIG_NAME, address.revision)
     try:
         read_config(folder)
-    except ValueError as error:
-        raise ValueError(f"{address}: {error}") from error
+    except InputError as error:
+        raise InputError(f"{address}: {error}") from error
+    return fetch(WEIGHTS_NAME, folder.name)
 
 
-def _download(address: HubAddress, name: str, access: HubAccess, force: bool) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+# To the hub ---------------------------------------------------------------------------------------
 
-    try:
-        path = hf_hub_download(
-            address.repository,
-            name,
-            revision=address.revision,
-            cache_dir=access.cache,
-            token=access.token,
-            local_files_only=access.local_files_only or is_offline(),
-            force_download=force,
-            **CLIENT,
+
+def upload_folder(
+    folder: str | Path,
+    repository: str,
+    *,
+    message: str | None = None,
+    private: bool | None = None,
+    token: str | bool | None = None,
+    keep_card: bool = False,
+    tag: str | None = None,
+) -> HubAddress:
+    """Upload a folder that ``save_pretrained`` wrote, as one commit on the main branch.
+
+    Args:
+        folder: config, weights, card, and whatever else lies in it.
+        repository: ``owner/name``; made if need be.
+        message: the commit's.
+        private: whether a new repository is; by default the owner's setting decides.
+        token: an access token that may write; by default the one that the client has stored.
+        keep_card: leave a card that the repository has already.
+        tag: give the commit this tag. Tags are not moved.
+
+    Returns:
+        The repository at the new commit.
+
+    Raises:
+        MissingFileError, InputError: the folder holds no model; nothing has been sent then.
+        FileError: the tag is taken, and nothing has been sent; or the hub refuses, or cannot be
+            reached.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    folder = Path(folder)
+    read_config(folder)
+    check_safetensors(folder / WEIGHTS_NAME)
+    address = HubAddress(repository)
+    api = HfApi(token=token, **_CLIENT)
+    _ask(address, api.create_repo, repository, private=private, exist_ok=True)
+    if tag and any(ref.name == tag for ref in _ask(address, api.list_repo_refs, repository).tags):
+        raise FileError(
+            f"{address} has a tag {tag} already, and users rely on what it names; raise the "
+            "version in fusionzoo/_version.py, or give the entry another hub_revision"
         )
-    except EntryNotFoundError as error:
-        if not isinstance(error, LocalEntryNotFoundError):
-            raise _not_offered(address, name, access) from error
-        raise _explained(error, address, access) from error
-    except Exception as error:  # the classes differ between versions of the client
-        raise _explained(error, address, access) from error
-    return Path(path)
-
-
-def _explained(error: Exception, address: HubAddress, access: HubAccess) -> Exception:
-    return explained(error, address, access.cache, local_only=access.local_files_only)
-
-
-def _not_offered(address: HubAddress, name: str, access: HubAccess) -> RefusedError:
-    from huggingface_hub import HfApi
-
-    try:
-        files = HfApi(token=access.token, **CLIENT).list_repo_files(
-            address.repository, revision=address.revision
-        )
-    except Exception:  # only for a better message
-        files = []
-    pickles = sorted(file for file in files if file.endswith(PICKLES))
-    if pickles and WEIGHTS_NAME not in files:
-        return RefusedError(
-            f"{address} offers pickles only ({', '.join(pickles[:4])}), which can run code when "
-            "opened and are refused; ask its owner for an upload by fusionzoo.push_to_hub"
-        )
-    return RefusedError(
-        f"{address} has no {name}, so it is no model of fusionzoo; a repository must hold what "
-        f"fusionzoo.push_to_hub uploads: {CONFIG_NAME} and {WEIGHTS_NAME}"
+    kept = keep_card and _ask(address, api.file_exists, repository, CARD_NAME)
+    # Not the client's upload_folder: it may spread files over several commits.
+    commit = _ask(
+        address,
+        api.create_commit,
+        repository,
+        [
+            CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=str(file))
+            for file in sorted(folder.iterdir())
+            if file.is_file()
+            and not file.name.startswith(".")
+            and not (kept and file.name == CARD_NAME)
+        ],
+        commit_message=message or f"Upload {CONFIG_NAME} and {WEIGHTS_NAME}",
     )
+    if tag:
+        _ask(address, api.create_tag, repository, tag=tag, revision=commit.oid)
+    return HubAddress(repository, commit.oid)
 
 
-def _check_intact(folder: Path, fresh: bool) -> None:
-    """Refuse a cached file that has changed, or is no safetensors file."""
-    file = folder / WEIGHTS_NAME
-    # Links lead to a file named after its content; one further on the name may mean other things.
-    named = Path(os.readlink(file)).name if file.is_symlink() else ""
-    if not fresh and _SHA256.fullmatch(named) and sha256_of(file) != named:
-        raise ValueError(f"{file} is damaged: its sha256 is not {named} any more.")
-    check_safetensors(file)
+# What both share ----------------------------------------------------------------------------------
 
 
-def _repository_cache(address: HubAddress, access: HubAccess) -> Path:
-    return access.cache / f"models--{address.repository.replace('/', '--')}"
+def _is_offline() -> bool:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_OFFLINE
+
+
+def _ask(address: HubAddress, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call the client; what it says of a failure is told in one line, with a sentence of ours."""
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return function(*args, **options)
+    except FusionZooError:
+        raise
+    except Exception as error:  # the classes differ between versions of the client
+        missing = (FileNotFoundError, RepositoryNotFoundError, RevisionNotFoundError)
+        kind = MissingFileError if isinstance(error, missing) else FileError
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise kind(
+            f"{address}: {said} (Check the name, the connection, HF_ENDPOINT and HF_HUB_OFFLINE; "
+            "private and gated repositories need `hf auth login` or HF_TOKEN; the cache, "
+            "HF_HUB_CACHE, must be writable)"
+        ) from error

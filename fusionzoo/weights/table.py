@@ -12,24 +12,28 @@ from types import MappingProxyType
 from typing import Any
 
 from fusionzoo._version import __version__
-from fusionzoo.weights._layout import WEIGHTS_NAME
-from fusionzoo.weights.reading import (
-    LFS_PROBLEM,
+from fusionzoo.errors import InputError, MissingFileError
+from fusionzoo.files import write_whole
+from fusionzoo.weights.files import (
+    WEIGHTS_NAME,
     existing_file,
-    is_lfs_pointer,
     read_config,
     read_safetensors,
+    readable,
 )
-from fusionzoo.weights.writing import write_atomically
 
 # Fields that nobody types by hand.
-MEASURED = ("file", "sha256", "size", "parameters", "config_sha256")
+MEASURED = ("file", "sha256", "fingerprint", "size", "parameters")
+
+#: The environment variable that names a folder of model folders.
+HOME_VARIABLE = "FUSIONZOO_HOME"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
 _TABLE = _PACKAGE / "weights.json"
 # What batch norm keeps beside its parameters; a file does not tell the two apart.
 _NOT_PARAMETERS = ("running_mean", "running_var")
+_FINGERPRINT_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class WeightsCfg:
     Attributes:
         file: path relative to the checkpoints folder, ``"<key>/model.safetensors"``.
         sha256: of that file, lower-case hexadecimal.
+        fingerprint: of these weights with the model and options in ``config.json``; see
+            :func:`fingerprint`.
         size: of that file, in bytes.
         parameters: number of parameters of the network (without batch norm's running statistics).
         origin: where the weights come from, such as "trained with this package".
@@ -48,12 +54,12 @@ class WeightsCfg:
         commit: commit of this package that trained them, where that is known.
         hub_repo: ``owner/name`` on the Hugging Face hub, where :func:`fusionzoo.load` asks for
             what is not on the machine; None for what is never there.
-        hub_revision: the tag or commit of that repository. The hashes decide, not the tag.
-        config_sha256: of the model and options in ``config.json``; see :func:`config_digest`.
+        hub_revision: the tag or commit of that repository. The hash decides, not the tag.
     """
 
     file: str
     sha256: str
+    fingerprint: str
     size: int
     parameters: int
     origin: str
@@ -63,7 +69,6 @@ class WeightsCfg:
     commit: str | None = None
     hub_repo: str | None = None
     hub_revision: str | None = None
-    config_sha256: str | None = None
 
 
 def weights_table(path: str | Path | None = None) -> Mapping[str, WeightsCfg]:
@@ -73,7 +78,7 @@ def weights_table(path: str | Path | None = None) -> Mapping[str, WeightsCfg]:
         path: another table than the packaged ``weights.json``.
 
     Raises:
-        ValueError: the table is not of the expected form.
+        InputError: the table is not of the expected form.
     """
     path = _TABLE if path is None else Path(path)
     table = {}
@@ -81,7 +86,7 @@ def weights_table(path: str | Path | None = None) -> Mapping[str, WeightsCfg]:
         try:
             table[key] = WeightsCfg(**facts)
         except TypeError as error:
-            raise ValueError(
+            raise InputError(
                 f"{path}: entry {key!r} is not of the expected form: {error}"
             ) from None
     return MappingProxyType(table)
@@ -92,55 +97,78 @@ def checkpoint_folders() -> list[Path]:
 
     ``FUSIONZOO_HOME`` if it is set; the folder packed into the wheel; and, in a checkout, the
     one beside the package.
+
+    Raises:
+        MissingFileError: ``FUSIONZOO_HOME`` is no folder.
+        FileError: it cannot be read.
     """
     folders = []
-    home = os.environ.get("FUSIONZOO_HOME")
+    home = os.environ.get(HOME_VARIABLE)
     if home:
-        folders.append(Path(home).expanduser())
-    folders.append(_PACKAGE / "checkpoints")
+        folder = Path(home).expanduser()
+        with readable(folder):
+            if not folder.is_dir():
+                raise MissingFileError(
+                    f"{HOME_VARIABLE}={home} is no folder; set it to the folder that holds model "
+                    "folders, or unset it"
+                )
+            next(folder.iterdir(), None)
+        folders.append(folder)
+    own = [_PACKAGE / "checkpoints"]
     # In site-packages the folder beside the package is anybody's.
     if (_PACKAGE.parent / "pyproject.toml").is_file():
-        folders.append(_CHECKOUT)
-    return [folder for folder in folders if folder.is_dir()]
+        own.append(_CHECKOUT)
+    return folders + [folder for folder in own if folder.is_dir()]
+
+
+def local_file(cfg: WeightsCfg) -> Path | None:
+    """Return where a published file lies among the :func:`checkpoint_folders`, if it does."""
+    places = [folder / cfg.file for folder in checkpoint_folders()]
+    return next((file for file in places if file.is_file()), None)
+
+
+def packaged_folder(key: str) -> Path | None:
+    """Return the folder of published weights on this machine; None if they are not here."""
+    cfg = weights_table().get(key)
+    file = local_file(cfg) if cfg else None
+    return file and file.parent
+
+
+# Checks -------------------------------------------------------------------------------------------
 
 
 def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file as lower-case hexadecimal."""
-    with Path(path).open("rb") as file:
+    with readable(path), Path(path).open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
 
 
-def local_file(cfg: WeightsCfg) -> Path | None:
-    """Return where a published file lies among the :func:`checkpoint_folders`, if it does."""
-    places = (folder / cfg.file for folder in checkpoint_folders())
-    return next((file for file in places if file.is_file()), None)
+def fingerprint(folder: str | Path, **options: Any) -> str:
+    """Return one hash of a model folder's weights and options, as hexadecimal digits.
 
+    It tells with which weights and options something was made. The package's version in
+    ``config.json``, the file's line ends and the order of the options make no difference.
 
-def config_digest(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of what a config says of the model: its name and options.
-
-    The version that wrote it and the file's line ends do not count.
-    """
-    facts = {"model": config["model"], "options": config["options"]}
-    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def verify_config(
-    config: Mapping[str, Any], cfg: WeightsCfg, path: str | Path, *, remedy: str | None = None
-) -> None:
-    """Refuse a config that is not the published one: other options give other results.
+    Args:
+        folder: what ``save_pretrained`` wrote.
+        options: what is given in place of the stored options.
 
     Raises:
-        ValueError: the model or an option differs; ``path`` and ``remedy`` are in the message.
+        MissingFileError: the folder lacks a file.
+        InputError: its ``config.json`` is damaged.
     """
-    if cfg.config_sha256 is not None and config_digest(config) != cfg.config_sha256:
-        raise ValueError(
-            f"{path} has other options than the published ones; {remedy or _remedy(Path(path))}"
-        )
+    config = read_config(folder)
+    config["options"] = {**config["options"], **options}
+    return _fingerprint(sha256_of(existing_file(Path(folder) / WEIGHTS_NAME)), config)
+
+
+def _fingerprint(sha256: str, config: Mapping[str, Any]) -> str:
+    content = {"weights": sha256, "model": config["model"], "options": config["options"]}
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 def verify(path: str | Path, cfg: WeightsCfg, *, remedy: str | None = None) -> None:
@@ -152,25 +180,31 @@ def verify(path: str | Path, cfg: WeightsCfg, *, remedy: str | None = None) -> N
         remedy: what to do about another file; by default what helps with an installed one.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: its size or hash is not that of the table; both are named, with the remedy.
+        MissingFileError: there is no such file.
+        InputError: its size or hash is not that of the table; both are named, with the remedy.
     """
     path = existing_file(path)
-    remedy = remedy or _remedy(path)
-    if is_lfs_pointer(path):
-        raise ValueError(f"{path} {LFS_PROBLEM}")
-    size = path.stat().st_size
-    if size != cfg.size:
-        what = "truncated" if size < cfg.size else "not the published file"
-        raise ValueError(
-            f"{path} is {what}: {cfg.size} bytes expected, {size} found (sha256 expected "
-            f"{cfg.sha256}, found {sha256_of(path)}); {remedy}"
-        )
-    found = sha256_of(path)
+    size, found = path.stat().st_size, sha256_of(path)
     if found != cfg.sha256:
-        raise ValueError(
-            f"{path} is not the published file: sha256 expected {cfg.sha256}, found {found}; "
-            f"{remedy}"
+        cut = f"truncated to {size} of {cfg.size} bytes"
+        raise InputError(
+            f"{path} is {cut if size < cfg.size else 'not the published file'}: sha256 expected "
+            f"{cfg.sha256}, found {found}; {remedy or _remedy(path)}"
+        )
+
+
+def verify_config(
+    config: Mapping[str, Any], cfg: WeightsCfg, path: str | Path, *, remedy: str | None = None
+) -> None:
+    """Refuse a config that is not the published one: other options give other results.
+
+    Raises:
+        InputError: the model or an option differs; ``path`` and ``remedy`` are in the message.
+    """
+    if _fingerprint(cfg.sha256, config) != cfg.fingerprint:
+        raise InputError(
+            f"{path} has another model or other options than the published ones; "
+            f"{remedy or _remedy(Path(path))}"
         )
 
 
@@ -179,6 +213,9 @@ def _remedy(path: Path) -> str:
         "delete it and install the package again; or, if you mean to use these weights, "
         f"load their folder by its path: {path.parent}"
     )
+
+
+# For maintainers ----------------------------------------------------------------------------------
 
 
 def update_weights_table(
@@ -195,21 +232,21 @@ def update_weights_table(
         folder: what ``save_pretrained`` wrote; by default ``checkpoints/<key>`` of the checkout.
         table: another table than the packaged ``weights.json``.
         facts: the entry's other fields; those left out are kept from the entry as it is now.
-            Without ``hub_repo`` that is ``fusionzoo/<key>``, and changed weights get this
+            Without ``hub_repo`` that is ``fusionzoo/<key>``; changed weights or options get this
             version's tag as their ``hub_revision``.
 
     Returns:
         The new entry, which has been written to the table.
 
     Raises:
-        FileNotFoundError: no weights, or no config, in the folder.
-        ValueError: a fact is no field of ``WeightsCfg``, is measured, or is needed and missing.
+        MissingFileError: no weights, or no config, in the folder.
+        InputError: a fact is no field of ``WeightsCfg``, is measured, or is needed and missing.
     """
     free = [f.name for f in fields(WeightsCfg) if f.name not in MEASURED]
     for name in facts:
         if name not in free:
             why = "is measured from the file" if name in MEASURED else "is no field of WeightsCfg"
-            raise ValueError(f"{name!r} {why}; give any of {', '.join(free)}")
+            raise InputError(f"{name!r} {why}; give any of {', '.join(free)}")
 
     if folder is None:
         folder = _CHECKOUT / key
@@ -219,16 +256,16 @@ def update_weights_table(
     path = _TABLE if table is None else Path(table)
     entries = {k: asdict(v) for k, v in weights_table(path).items()} if path.exists() else {}
     entry = entries.get(key, {})
-    sha256 = sha256_of(file)
+    found = fingerprint(folder)
     if entry.get("hub_repo") is None:
         entry["hub_repo"] = f"fusionzoo/{key}"
-    if entry.get("hub_revision") is None or entry.get("sha256") != sha256:
+    if entry.get("hub_revision") is None or entry.get("fingerprint") != found:
         entry["hub_revision"] = f"v{__version__}"
     entry.update(facts)
     entry.update(
         file=f"{key}/{WEIGHTS_NAME}",
-        sha256=sha256,
-        config_sha256=config_digest(read_config(folder)),
+        sha256=sha256_of(file),
+        fingerprint=found,
         size=file.stat().st_size,
         parameters=sum(
             tensor.numel()
@@ -239,8 +276,8 @@ def update_weights_table(
     )
     missing = sorted({"origin", "training_data", "weights_licence"} - entry.keys())
     if missing:
-        raise ValueError(f"{key!r} is new in the table: also give {', '.join(missing)}")
+        raise InputError(f"{key!r} is new in the table: also give {', '.join(missing)}")
     entries[key] = asdict(WeightsCfg(**entry))
     text = json.dumps(dict(sorted(entries.items())), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, text.encode())
+    write_whole(path, text.encode())
     return WeightsCfg(**entries[key])
