@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import fusionzoo
 from fusionzoo import weights, zoo
+from fusionzoo.errors import MissingFileError
 from fusionzoo.weights import CONFIG_NAME, WEIGHTS_NAME
 
 FACTS = {"origin": "a test", "training_data": "none", "weights_licence": "MIT", "hub_repo": None}
@@ -329,7 +330,8 @@ def test_order_of_search(monkeypatch, tmp_path):
     monkeypatch.setenv("FUSIONZOO_HOME", str(home))
     assert weights.checkpoint_folders() == [home, inside, beside]
     monkeypatch.setenv("FUSIONZOO_HOME", str(tmp_path / "gone"))
-    assert weights.checkpoint_folders() == [inside, beside]
+    with pytest.raises(MissingFileError, match=r"FUSIONZOO_HOME=.*gone is no folder"):
+        weights.checkpoint_folders()
 
 
 def test_home_without_the_key_falls_through_to_the_package(published, monkeypatch, tmp_path):
