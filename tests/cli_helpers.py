@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -56,6 +61,23 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def run_cli(
+    *arguments: object, locked_out: bool = False, **settings: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run ``fusionzoo`` in a process of its own.
+
+    With ``locked_out`` permissions count even if the tests run as root, who may open everything.
+    """
+    command = [sys.executable, "-m", "fusionzoo", *map(str, arguments)]
+    if locked_out and os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may open everything, and there is no setpriv to forbid it")
+        command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **settings}
+    env = {**environment(), **settings.pop("env", {})}
+    return subprocess.run(command, text=True, env=env, check=False, **settings)
 
 
 def environment() -> dict[str, str]:

@@ -1,17 +1,19 @@
 """The command's frame, and the commands that tell of models: list, bench, import-weights."""
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from cli_helpers import environment, small_model
+from cli_helpers import environment, run_cli, small_model
 
 import fusionzoo
 from fusionzoo import cli, weights
 from fusionzoo.cli import COMMANDS, main
 from fusionzoo.cli.listing import model_rows
+from fusionzoo.errors import InputError, warn
 
 LIGHT = ("list", "import-weights", "fuse", "bench", "masks")
 
@@ -80,6 +82,94 @@ def test_errors_of_libraries_keep_their_traceback(monkeypatch):
     monkeypatch.setattr("fusionzoo.cli.listing.model_rows", broken)
     with pytest.raises(RuntimeError, match="size of tensor"):
         main(["list"])
+
+
+def test_what_a_user_can_help_is_one_line(monkeypatch, capsys):
+    for error, words in (
+        (MemoryError(), "list: the memory does not suffice"),
+        (
+            PermissionError(13, "Permission denied", "x.png"),
+            "list: x.png: Permission denied; check",
+        ),
+        (RecursionError("maximum recursion depth"), "nested too deeply"),
+        (InputError("a: is wrong; do b"), "list: a: is wrong; do b"),
+    ):
+
+        def fails(*args, error=error):
+            raise error
+
+        monkeypatch.setattr("fusionzoo.cli.listing.model_rows", fails)
+        assert main(["list"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("fusionzoo: ")
+        assert words in line
+        with pytest.raises(type(error)):
+            main(["list", "--debug"])
+
+
+def test_warnings_of_this_package_are_one_line(monkeypatch, capsys):
+    def warns(*args):
+        warn("x.png: is odd")
+        return []
+
+    monkeypatch.setattr("fusionzoo.cli.listing.model_rows", warns)
+    assert main(["list"]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == "fusionzoo: warning: x.png: is odd"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list", "--jsn"], "--json"),
+        (["list", "a", "b"], "'b' is one argument too many"),
+        (["fuse", "--overwrit=3", "a", "b", "-o", "c"], "overwrit"),
+        (["fuse", "a"], "required: VI, -o/--output"),
+        (["import-weights"], "see fusionzoo import-weights --help"),
+        (["bench", "--thread5", "1"], "--threads"),
+        (["lst"], "did you mean 'list' or 'test'?"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, words, capsys):
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fuse", "--help"], ["list"]], ids=str)
+def test_a_terminal_of_few_characters(arguments):
+    run = run_cli(*arguments, env={"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"})
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["--help"]], ids=str)
+def test_output_that_cannot_be_written(arguments):
+    with open("/dev/full", "w") as full:
+        run = run_cli(*arguments, stdout=full)
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert "No space left on device" in line
+
+
+def test_a_pipe_that_closes_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = run_cli("list", stdout=writer)
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (1, "")
+
+
+def test_a_locked_home_of_weights_is_one_line(tmp_path):
+    home = tmp_path / "home"
+    small_model(home / "didfuse")
+    home.chmod(0)
+    try:
+        run = run_cli("list", env={"FUSIONZOO_HOME": str(home)}, locked_out=True)
+    finally:
+        home.chmod(0o700)
+    assert run.returncode in (0, 1)
+    assert len(run.stderr.splitlines()) == run.returncode
+    assert "Traceback" not in run.stderr
 
 
 def test_debug_shows_the_traceback_of_our_errors():

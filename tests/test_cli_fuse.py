@@ -6,10 +6,19 @@ import sys
 
 import numpy as np
 import pytest
-from cli_helpers import asset, environment, files_of, one_thread, pairs_folder, small_model
+from cli_helpers import (
+    asset,
+    environment,
+    files_of,
+    one_thread,
+    pairs_folder,
+    run_cli,
+    small_model,
+)
 from PIL import Image
 
 import fusionzoo
+from fusionzoo import zoo
 from fusionzoo.cli import main
 
 NAMES = ["1", "2", "night/3", "night/deep/4.b"]
@@ -114,21 +123,37 @@ def test_a_killed_run_leaves_whole_files_only(model, tmp_path):
     pairs = pairs_folder(tmp_path / "pairs", [str(number) for number in range(12)])
     out = tmp_path / "out"
     script = (
-        "import os, signal, sys\nfrom PIL import Image\nfrom fusionzoo.cli import main\n"
-        "save, count = Image.Image.save, iter(range(99))\n"
-        "def dying(self, stream, **options):\n"
+        "import os, signal, sys\nfrom fusionzoo.cli import main\n"
+        "sync, count = os.fsync, iter(range(99))\n"
+        "def dying(descriptor):\n"
         "    if next(count) == 5:\n"
-        "        stream.write(b'half'); stream.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    save(self, stream, **options)\n"
-        "Image.Image.save = dying\nmain(sys.argv[1:])"
+        "        os.truncate(descriptor, 9); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    sync(descriptor)\n"
+        "os.fsync = dying\nmain(sys.argv[1:])"
     )
     arguments = ["fuse", pairs / "ir", pairs / "vi", "-o", out, "--model", model]
     run = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], env=environment())
     assert run.returncode == -9
     visible = [name for name in files_of(out) if not os.path.basename(name).startswith(".")]
     assert len(visible) == 5
+    assert len(files_of(out)) == 6
     for name in visible:
         assert pixels(out / name).shape == (40, 44, 3)
+    # The next run goes on, and removes what the killed one left.
+    assert main([*map(str, arguments)]) == 0
+    assert files_of(out) == {f"{number}.png" for number in range(12)}
+
+
+def test_an_interrupted_run_says_so_and_leaves_no_pieces(
+    fuse, pairs, tmp_path, monkeypatch, capsys
+):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    assert fuse(pairs / "ir", pairs / "vi", "-o", tmp_path / "out") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "fusionzoo: interrupted"
+    assert files_of(tmp_path / "out") == set()
 
 
 def test_results_inside_the_visible_folder_are_not_taken_for_images(fuse, pairs, capsys):
@@ -137,6 +162,126 @@ def test_results_inside_the_visible_folder_are_not_taken_for_images(fuse, pairs,
         assert fuse(pairs / "ir", pairs / "vi", "-o", out, "--overwrite") == 0
     assert files_of(out) == {f"{name}.png" for name in NAMES}
     assert "no partner" not in capsys.readouterr().err
+
+
+def test_results_beside_the_folders(fuse, pairs, monkeypatch):
+    monkeypatch.chdir(pairs)
+    assert fuse("ir", "vi", "-o", ".") == 0
+    assert fuse("ir", "vi", "-o", ".", "--overwrite") == 0
+    results = {name for name in files_of(pairs) if name.split("/")[0] not in ("ir", "vi")}
+    assert results == {f"{name}.png" for name in NAMES}
+
+
+@pytest.mark.parametrize("side", ["ir", "vi"])
+def test_a_link_below_out_must_not_lead_back_to_the_inputs(fuse, pairs, tmp_path, side, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "night").symlink_to(pairs / side / "night")
+    before = {name: (pairs / name).read_bytes() for name in files_of(pairs)}
+    assert fuse(pairs / "ir", pairs / "vi", "-o", out, "--overwrite") == 2
+    assert "would take the place of" in capsys.readouterr().err
+    assert {name: (pairs / name).read_bytes() for name in files_of(pairs)} == before
+
+
+def test_a_folder_that_cannot_be_looked_into_is_reported(model, pairs, tmp_path):
+    for side in ("ir", "vi"):
+        (pairs / side / "night").chmod(0)
+    out = tmp_path / "out"
+    command = ["fuse", pairs / "ir", pairs / "vi", "-o", out, "--model", model]
+    try:
+        run = run_cli(*command, locked_out=True)
+    finally:
+        for side in ("ir", "vi"):
+            (pairs / side / "night").chmod(0o700)
+    assert run.returncode == 1
+    for side in ("ir", "vi"):
+        assert f"{pairs / side / 'night'}: cannot be looked into" in run.stderr
+    assert "fused 2 of 2 pairs" in run.stdout
+    assert files_of(out) == {"1.png", "2.png"}
+
+
+def test_patterns_pair_the_files_of_one_folder(fuse, model, pairs, tmp_path, capsys):
+    folder = tmp_path / "all"
+    for name in NAMES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        for side in ("ir", "vi"):
+            (pairs / side / f"{name}.png").rename(folder / f"{name}_{side}.png")
+    out = folder / "fused"
+    for _ in range(2):  # results of the first call are no images of the second
+        assert fuse(folder / "*_ir.png", folder / "*_vi.png", "-o", out, "--overwrite") == 0
+        assert "fused 4 of 4 pairs" in capsys.readouterr().out
+    assert files_of(out) == {f"{name}.png" for name in NAMES}
+    expected = fusionzoo.load(model).fuse(folder / "2_ir.png", folder / "2_vi.png")
+    assert (pixels(out / "2.png") == np.asarray(expected)).all()
+
+
+def test_options_are_checked_before_anything_is_skipped(fuse, model, pairs, tmp_path, capsys):
+    command = [pairs / "ir", pairs / "vi", "-o", tmp_path / "out"]
+    assert fuse(*command) == 0
+    assert fuse(*command) == 0
+    capsys.readouterr()
+    for wrong, named in (
+        (("--set", "rle=sum"), "rule"),
+        (("--set", "rule=som"), "rule"),
+        (("--device", "toaster"), "--device toaster"),
+        (("--ir-range", 9, 1), "--ir-range"),
+        (("--model", "didfus"), "didfuse"),
+    ):
+        arguments = ["--model", model, "--device", "cpu", *wrong]
+        assert main(["fuse", *map(str, [*command, *arguments])]) in (1, 2)
+        captured = capsys.readouterr()
+        assert named in captured.err
+        assert "skipped" not in captured.out
+
+
+def test_a_name_does_not_command_the_terminal(fuse, pairs, tmp_path, capsys):
+    name = "\x1b[31mred\x07"
+    for side in ("ir", "vi"):
+        (pairs / side / f"{name}.png").write_bytes(b"no image")
+    (pairs / "ir" / f"{name}2.png").write_bytes(b"lonely")
+    assert fuse(pairs / "ir", pairs / "vi", "-o", tmp_path / "\x1bout") == 1
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.err + captured.out
+    assert captured.err.count(r"\x1b[31mred\x07") >= 2
+
+
+def test_what_is_probably_not_meant_is_one_line(fuse, pairs, tmp_path, capsys):
+    path = pairs / "ir" / "1.tif"
+    page = Image.fromarray(asset("ir")[:40, :44])
+    page.save(path, save_all=True, append_images=[page])
+    assert fuse(path, pairs / "vi" / "1.png", "-o", tmp_path / "out.png") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fusionzoo: warning: ")
+    assert str(path) in line
+
+
+def test_fusing_imports_nothing_that_training_needs(pairs, tmp_path):
+    script = (
+        "import sys; from fusionzoo.cli import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    files = (pairs / "ir" / "1.png", pairs / "vi" / "1.png", "-o", tmp_path / "out.png")
+    run = subprocess.run(
+        [sys.executable, "-c", script, "fuse", *files, "--device", "cpu"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    modules = set(run.stdout.splitlines()[-1].split())
+    assert "torch" in modules
+    assert not modules & {
+        *("lightning", "pytorch_lightning", "torchmetrics", "kornia", "scipy", "timm"),
+        *("matplotlib", "tensorboard", "jsonargparse", "sympy", "rich", "huggingface_hub"),
+    }
+
+
+@pytest.mark.parametrize("key", fusionzoo.list_models(pretrained=True))
+def test_the_network_alone_fuses_as_the_model_does(key):
+    ir, vi = (asset(side)[:32, :32].copy() for side in ("ir", "vi"))
+    alone = zoo.load_network(key)(ir, vi)
+    assert (alone == fusionzoo.load(key).fuse(ir, vi)).all()
 
 
 # Two files --------------------------------------------------------------------------------------
@@ -149,6 +294,15 @@ def test_two_files_to_a_file_or_into_a_folder(fuse, model, pairs, tmp_path):
     expected = np.asarray(fusionzoo.load(model).fuse(ir, vi))
     assert (pixels(tmp_path / "new" / "fused.tif") == expected).all()
     assert (pixels(tmp_path / "2.png") == expected).all()
+
+
+def test_a_single_file_is_replaced(fuse, model, pairs, tmp_path, capsys):
+    ir, vi, out = pairs / "ir" / "1.png", pairs / "vi" / "1.png", tmp_path / "out.png"
+    assert fuse(ir, vi, "-o", out) == 0
+    assert fuse(ir, vi, "-o", out, "--set", "rule=average", "--set", "gamma=0.1") == 0
+    expected = fusionzoo.load(model, rule="average", gamma=0.1).fuse(ir, vi)
+    assert (pixels(out) == np.asarray(expected)).all()
+    assert "skipped" not in capsys.readouterr().out
 
 
 def test_no_color_and_options_of_the_model(fuse, model, pairs, tmp_path):
@@ -188,12 +342,66 @@ def test_progress_does_not_go_to_stdout(fuse, pairs, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+def test_differing_sizes_name_the_option_of_the_command(fuse, pairs, tmp_path, capsys):
+    small = tmp_path / "small.png"
+    Image.fromarray(asset("ir")[:20, :22]).save(small)
+    assert fuse(small, pairs / "vi" / "1.png", "-o", tmp_path / "out.png") == 1
+    error = capsys.readouterr().err
+    assert "--resize ir or --resize vi" in error
+    assert "resize=" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "channels=-5"), "'didfuse'"),
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "channels=4.5"), "a whole number"),
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "skips=no"), "true or false"),
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "gain=high"), "'gain'"),
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "rule=" + "[" * 99999), "nested"),
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "rule=" + "[" * 600 + "]" * 600), "rule"),
+        (("ir/1.png", "vi/1.png", "-o", "y" * 300 + ".png"), "File name too long"),
+        (("i" * 300, "vi/1.png", "-o", "x.png"), "File name too long"),
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--model", "m" * 300), "File name too long"),
+        (("ir/1.png", "vi/1.png", "-o", "vi/1.png/x.png"), "vi/1.png"),
+    ],
+)
+def test_mistakes_are_one_line(fuse, pairs, arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(pairs)
+    status = fuse(*arguments) if "--model" not in arguments else main(["fuse", *arguments])
+    assert status in (1, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize("locked", ["model", "image", "output"])
+def test_what_is_locked_is_one_line(model, pairs, tmp_path, locked):
+    ir, vi, out = pairs / "ir" / "1.png", pairs / "vi" / "1.png", tmp_path / "out"
+    out.mkdir()
+    folder = small_model(tmp_path / "model")
+    where = {"model": folder, "image": ir, "output": out}[locked]
+    where.chmod(0)
+    try:
+        run = run_cli("fuse", ir, vi, "-o", out / "x.png", "--model", folder, locked_out=True)
+    finally:
+        where.chmod(0o700)
+    assert run.returncode in (1, 2)
+    (line,) = run.stderr.splitlines()
+    assert str(where) in line
+    assert "ermission" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("ir", "vi/1.png", "-o", "out"), "two files, two folders or two patterns"),
         (("ir", "nowhere", "-o", "out"), "nowhere does not exist"),
         (("ir", "vi", "-o", "vi"), "one of the folders to fuse"),
+        (("*/*.png", "vi", "-o", "out"), "one *"),
+        (("nowhere/*.png", "vi/*.png", "-o", "out"), "nowhere: no such folder"),
+        (("ir/*.png", "vi/*.png", "-o", "vi"), "would take the place of"),
+        (("ir/1.png", "ir/2.png", "vi/1.png", "-o", "out"), "quote a pattern"),
         (("ir", "vi", "-o", "ir/1.png"), "is a file"),
         (("ir/1.png", "vi/1.png", "-o", "vi/1.png", "--overwrite"), "one of the images to fuse"),
         (("ir/1.png", "vi/1.png", "-o", "out"), ".png, .tif or .jpg"),

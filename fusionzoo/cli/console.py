@@ -18,7 +18,7 @@ from fusionzoo.errors import FusionZooError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Bar", "complain", "describe", "own_warnings", "printable", "progress"]
+__all__ = ["Bar", "complain", "describe", "failure", "own_warnings", "printable", "progress"]
 
 _REMEDIES = {
     errno.EACCES: "check the permissions",
@@ -70,6 +70,12 @@ def raised_here(error: BaseException) -> bool:
     return not isinstance(error, RecursionError) and name.partition(".")[0] == "fusionzoo"
 
 
+def failure(name: str, error: BaseException, debug: bool) -> str:
+    """The line ``name: what is wrong``; with ``debug`` the traceback comes before it."""
+    line = f"{name}: {describe(error)}".replace("\n", " ")
+    return "".join([*traceback.format_exception(error), line]) if debug else line
+
+
 def complain(text: str) -> None:
     """Print a line of the program's own to standard error."""
     print(f"fusionzoo: {printable(text)}", file=sys.stderr)
@@ -107,8 +113,8 @@ class Bar(Protocol):
     def advance(self) -> None:
         """Count one more as done."""
 
-    def report(self, name: str, error: BaseException, debug: bool = False) -> None:
-        """Print ``name: what is wrong``; with ``debug`` the traceback comes before it."""
+    def report(self, line: str) -> None:
+        """Print a line, out of the bar's way."""
 
 
 @contextmanager
@@ -126,19 +132,12 @@ def progress(description: str, total: int) -> Iterator[Bar]:
         yield _RichBar(bar, description, total)
 
 
-def _report(name: str, error: BaseException, debug: bool) -> str:
-    line = printable(f"{name}: {describe(error)}")
-    if debug:
-        return "".join([*traceback.format_exception(error), line])
-    return line.replace("\n", " ")
-
-
 class _NoBar:
     def advance(self) -> None:
         pass
 
-    def report(self, name: str, error: BaseException, debug: bool = False) -> None:
-        print(_report(name, error, debug), file=sys.stderr)
+    def report(self, line: str) -> None:
+        print(printable(line), file=sys.stderr)
 
 
 class _RichBar:
@@ -149,8 +148,6 @@ class _RichBar:
     def advance(self) -> None:
         self._progress.advance(self._task)
 
-    def report(self, name: str, error: BaseException, debug: bool = False) -> None:
-        # Out of the bar's way, and not wrapped: the line may be searched by a program.
-        self._progress.console.print(
-            _report(name, error, debug), markup=False, highlight=False, soft_wrap=True
-        )
+    def report(self, line: str) -> None:
+        # Not wrapped: the line may be searched by a program.
+        self._progress.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fusionzoo.cli import FAILED, UsageError
-from fusionzoo.cli.console import printable, progress
+from fusionzoo.cli.console import failure, printable, progress
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
 from fusionzoo.cli.parser import Parser
 from fusionzoo.errors import InputError, MissingFileError
@@ -249,8 +250,14 @@ def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug:
             bar.advance()
             if error is not None:
                 failed += 1
-                bar.report(job.name, error, debug)
+                bar.report(_in_shell_words(failure(job.name, error, debug)))
     return failed
+
+
+def _in_shell_words(text: str) -> str:
+    """Name the options of ``model.fuse`` as the shell has them."""
+    text = re.sub(r"\bresize='(ir|vi)'", r"--resize \1", text)
+    return re.sub(r"\b(ir|vi)_range=\(lo, hi\)", r"--\1-range LO HI", text)
 
 
 def _results(

@@ -58,6 +58,8 @@ def model_options(settings: Iterable[str]) -> dict[str, Any]:
             options[name] = json.loads(value)
         except ValueError:
             options[name] = value
+        except RecursionError:
+            raise UsageError(f"--set {name}: the value is nested too deeply") from None
     return options
 
 
