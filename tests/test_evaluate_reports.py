@@ -71,6 +71,42 @@ def test_markdown_marks_the_best_two(found, tmp_path):
     assert "stretched" not in text
 
 
+def test_latex_is_a_table_for_a_paper(tmp_path):
+    values = {
+        "one_&%$#{}~^\\": {"MS_SSIM": [0.5, 0.7], "MSE": [1.0, 1.2]},
+        "two": {"MS_SSIM": [0.6, 0.2], "MSE": [2.0, math.inf]},
+        "three": {"MS_SSIM": [-0.1, -0.3], "MSE": [math.nan, 1.0]},
+    }
+    write_report(made_up(values, MS_SSIM=True, MSE=False), tmp_path / "out.tex")
+    text = (tmp_path / "out.tex").read_text(encoding="utf-8")
+    assert r"Method & MS\_SSIM $\uparrow$ & MSE $\downarrow$ \\" in text
+    name = r"one\_\&\%\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    assert rf"{name} & \textbf{{0.6000}} & \textbf{{1.100}} \\" in text
+    assert r"two & \underline{0.4000} & \underline{$\infty$} \\" in text
+    assert r"three & $-$0.2000 & -- \\" in text
+    assert "Protocol cddfuse" in text
+    assert "2 pairs. Best in bold, second best underlined.}" in text
+    order = [r"\begin{table}", r"\begin{tabular}{lrr}", r"\toprule", r"\midrule", r"\bottomrule"]
+    places = [text.index(part) for part in [*order, r"\end{tabular}", r"\end{table}"]]
+    assert places == sorted(places)
+
+
+def test_latex_of_one_method_marks_nothing(tmp_path):
+    write_report(made_up({"one": {"SD": [1.0, 2.0]}}, SD=None), tmp_path / "out.tex")
+    text = (tmp_path / "out.tex").read_text(encoding="utf-8")
+    assert "textbf" not in text
+    assert "Best" not in text
+    assert "arrow" not in text
+
+
+def test_names_that_are_no_text_are_written_out(tmp_path):
+    found = made_up({"on\udcffe": {"SD": [1.0, 2.0]}}, SD=True)
+    write_report(found, tmp_path / "out.tex")
+    for ending in ("csv", "json", "md"):
+        write_report(found, tmp_path / f"out.{ending}")
+        assert "on\\udcffe" in (tmp_path / f"out.{ending}").read_text()
+
+
 def test_reports_record_stretching(found, tmp_path):
     spread = type(found)(**{**vars(found), "stretch": True, "problems": ("a: is bad",)})
     for ending in ("csv", "json", "md"):
@@ -87,7 +123,7 @@ def test_a_report_is_whole_or_not_there(found, tmp_path, monkeypatch):
     path = tmp_path / "out.csv"
     path.write_text("old")
     monkeypatch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(OSError("disk")))
-    with pytest.raises(OSError, match="disk"):
+    with pytest.raises(OSError, match="cannot be written"):
         write_report(found, path)
     assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
     assert path.read_text() == "old"
@@ -129,9 +165,13 @@ def test_plots(found, tmp_path):
     with Image.open(tmp_path / "out.png") as image:
         image.load()
         assert image.convert("RGB").getcolors(3) is None  # more than an empty page
-    draw(found, tmp_path / "one.svg")
-    draw(found, tmp_path / "two.svg")
-    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    for ending in ("svg", "pdf"):
+        for name in ("one", "two"):
+            draw(found, tmp_path / f"{name}.{ending}")
+        one, two = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("one", "two"))
+        assert one == two
+    assert one.startswith(b"%PDF")
+    assert b"/Type3" not in one
 
 
 def test_plots_show_bars_and_curves(found):
@@ -155,7 +195,7 @@ def test_plots_without_matplotlib_say_what_to_install(found, tmp_path, monkeypat
 
 
 def test_plots_refuse(found, tmp_path):
-    with pytest.raises(ValueError, match=r"\.png or \.svg"):
+    with pytest.raises(ValueError, match=r"\.png, \.svg, \.pdf"):
         draw(found, tmp_path / "out.gif")
     with pytest.raises(FileNotFoundError, match="make it first"):
         draw(found, tmp_path / "nowhere" / "out.png")

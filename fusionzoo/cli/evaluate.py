@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fusionzoo.cli import FAILED, UsageError
+from fusionzoo.cli.console import complain, describe, printable, progress
 from fusionzoo.cli.options import chosen_device, model_options
+from fusionzoo.cli.parser import Parser
+from fusionzoo.errors import FusionZooError
+from fusionzoo.pairing import folder_of
 
 if TYPE_CHECKING:
+    import torch
+
     from fusionzoo.evaluation import Evaluation, Method
+    from fusionzoo.pairing import Pair
 
 _EPILOG = """\
-A fused image belongs to the pair whose path below IR and VI is the same up to the ending. Missing
-and left-over files, files of another size and files that cannot be read are listed; everything else
-is measured. Means are over the pairs that all methods have.
+A fused image belongs to the pair whose path below IR and VI is the same up to the ending. Patterns
+take the place of folders where files lie side by side: --ir 'all/*_ir.png' --vi 'all/*_vi.png',
+with one * for the pair's name. Missing and left-over files, files of another size and files that
+cannot be read are listed; everything else is measured. Means are over the pairs that all methods
+have.
 
 Models fuse on the fly what a published protocol measures: grey images, rounded to 8 bits.
 
@@ -30,53 +40,61 @@ Exit status: 0 all done; 1 something is missing or could not be measured; 2 wron
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run the command; see ``fusionzoo evaluate --help``."""
     args = _parser().parse_args(arguments)
-    _check(args)
-    methods = _methods(args)
+    pairs, problems = _check(args)
+    device = chosen_device(args.device)
+    methods = _methods(args, device)
+    _spare_images(args, pairs, methods)
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
+    from fusionzoo.evaluation import draw, evaluate_pairs, write_report
 
-    from fusionzoo.evaluation import draw, evaluate, write_report
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("measuring", total=None)
-        found = evaluate(
-            args.ir,
-            args.vi,
+    total = sum(method.has(pair) for pair in pairs for method in methods)
+    with progress("measuring", total) as bar:
+        found = evaluate_pairs(
+            pairs,
             methods,
             protocol=args.protocol,
             metrics=args.metrics,
             stretch=args.stretch,
-            device=chosen_device(args.device),
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            device=device,
+            progress=lambda done, total: bar.advance(),
+            problems=problems,
         )
     for problem in found.problems:
-        print(problem, file=sys.stderr)
+        print(printable(problem), file=sys.stderr)
     if not found.compared:
-        print("fusionzoo: evaluate: no pair was measured for every method", file=sys.stderr)
+        complain("evaluate: no pair was measured for every method")
         return FAILED
     _print_table(found)
     if args.per_image:
         _print_images(found)
-    for path in args.output:
-        write_report(found, path)
-    for path in args.plot:
-        draw(found, path)
-    return FAILED if found.problems else 0
+    failed = bool(found.problems)
+    jobs = [(write_report, path) for path in args.output] + [(draw, path) for path in args.plot]
+    for write, path in jobs:
+        try:
+            write(found, path)
+        except FusionZooError as error:  # the other files are not to suffer
+            complain(f"evaluate: {error}")
+            failed = True
+    return FAILED if failed else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _EvaluateParser(Parser):
+    def too_many(self, rest: Sequence[str]) -> NoReturn:
+        raise UsageError(
+            f"{rest[0]}: images go behind --ir, --vi and --fused; quote a pattern, as in "
+            "'all/*_ir.png', or the shell makes many files of it"
+        )
+
+
+def _parser() -> Parser:
+    parser = _EvaluateParser(
         prog="fusionzoo evaluate",
         description="Measure fused images by the metrics of a named protocol.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for side, what in (("ir", "infrared"), ("vi", "visible")):
         parser.add_argument(
-            f"--{side}", metavar="DIR", required=True, type=Path, help=f"{what} images"
+            f"--{side}", metavar="DIR", required=True, help=f"{what} images: folder or pattern"
         )
     parser.add_argument(
         "--fused",
@@ -84,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="[NAME=]DIR",
-        help="folders of fused images, called by the folder's name unless told otherwise",
+        help="folders or patterns of fused images, called by the folder unless told otherwise",
     )
     parser.add_argument(
         "--model",
@@ -127,7 +145,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help="write .csv, .json or .md with every image's values; repeatable",
+        help="write .csv, .json or .md with every image's values, or .tex, a LaTeX table of means; "
+        "repeatable",
     )
     parser.add_argument(
         "--plot",
@@ -135,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="FILE",
-        help="draw bars and cumulative curves to .png or .svg; repeatable",
+        help="draw bars and cumulative curves to .png, .svg or .pdf; repeatable",
     )
     parser.add_argument("--per-image", action="store_true", help="show every image's values")
     parser.add_argument(
@@ -146,8 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Refuse what cannot end well before anything is measured.
+def _check(args: argparse.Namespace) -> tuple[list[Pair], list[str]]:
+    """Find the pairs; refuse what cannot end well before anything is measured.
 
     Raises:
         UsageError: saying what.
@@ -166,16 +185,31 @@ def _check(args: argparse.Namespace) -> None:
 
     try:
         get_protocol(args.protocol).select(args.metrics)
-        find_sources(args.ir, args.vi)
         for path in args.output:
             check_report(path)
         for path in args.plot:
             check_plot(path)
-    except (ValueError, OSError, ImportError) as error:
-        raise UsageError(str(error)) from None
+        return find_sources(args.ir, args.vi)
+    except (FusionZooError, OSError, ImportError) as error:
+        text = str(error) if isinstance(error, ImportError) else describe(error)
+        raise UsageError(text) from None
 
 
-def _methods(args: argparse.Namespace) -> list[Method]:
+def _spare_images(args: argparse.Namespace, pairs: list[Pair], methods: list[Method]) -> None:
+    """Refuse to draw over an image that is to be measured.
+
+    Raises:
+        UsageError: naming the file.
+    """
+    images = {path for pair in pairs for path in (pair.ir, pair.vi)}
+    images |= {path for method in methods for path in (method.files or {}).values()}
+    real = {os.path.realpath(path) for path in images}
+    for path in args.plot:
+        if os.path.realpath(path) in real:
+            raise UsageError(f"--plot {path} is one of the images to measure; name another file")
+
+
+def _methods(args: argparse.Namespace, device: torch.device) -> list[Method]:
     from fusionzoo import zoo
     from fusionzoo.evaluation import fused_by, fused_folder
 
@@ -183,13 +217,13 @@ def _methods(args: argparse.Namespace) -> list[Method]:
     for given in args.fused:
         name, folder = _named(given)
         try:
-            methods.append(fused_folder(name or Path(folder).resolve().name, folder))
-        except (ValueError, OSError) as error:
-            raise UsageError(f"--fused {given}: {error}") from None
+            methods.append(fused_folder(name or folder_of(folder).resolve().name, folder))
+        except (FusionZooError, OSError) as error:
+            raise UsageError(f"--fused {given}: {describe(error)}") from None
     options = model_options(args.set)
     for given in args.model:
         name, source = _named(given)
-        model = zoo.load(source, device=chosen_device(args.device), **options)
+        model = zoo.load(source, device=device, **options)
         label = name or (Path(source).resolve().name if Path(source).is_dir() else source)
         told = " ".join([source, *sorted(args.set), *(["color"] if args.color else [])])
         methods.append(fused_by(label, model, color=args.color, source=told))
@@ -217,7 +251,7 @@ def _print_table(found: Evaluation) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
     for scores in found.scores:
-        table.add_column(Text(scores.name), justify="right", no_wrap=True)
+        table.add_column(Text(printable(scores.name)), justify="right", no_wrap=True)
     for metric, better in found.higher_is_better.items():
         row = cells(found, metric, marks={1: "{} *", 2: "{} +"})
         # Unmarked values keep the room of a mark, so that digits stand below digits.
@@ -234,14 +268,18 @@ def _print_images(found: Evaluation) -> None:
     from fusionzoo.evaluation.numbers import decimals, shown
 
     for scores in found.scores:
-        table = Table(title=Text(scores.name), box=None, pad_edge=False, header_style="bold")
+        table = Table(
+            title=Text(printable(scores.name)), box=None, pad_edge=False, header_style="bold"
+        )
         table.add_column("image", no_wrap=True)
         for metric in found.metrics:
             table.add_column(metric, justify="right", no_wrap=True)
         images = scores.images.values()
         digits = {m: decimals(values[m] for values in images) for m in found.metrics}
         for name, values in scores.images.items():
-            table.add_row(Text(name), *(shown(values[m], digits[m]) for m in found.metrics))
+            table.add_row(
+                Text(printable(name)), *(shown(values[m], digits[m]) for m in found.metrics)
+            )
         _console().print(table)
 
 

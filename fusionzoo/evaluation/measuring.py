@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionzoo.data.pairs import Loaded, Pair, load_pair, scan_pairs
+from fusionzoo.data.pairs import Loaded, load_pair
+from fusionzoo.errors import InputError
 from fusionzoo.evaluation.methods import Method
 from fusionzoo.metrics import get_protocol, per_image
+from fusionzoo.pairing import Pair, is_pattern, pair_up
 
 
 @dataclass(frozen=True)
@@ -119,12 +121,17 @@ def evaluate(
 ) -> Evaluation:
     """Measure methods on the pairs of two folders, paired by name whatever the ending.
 
-    Files without partner are left out and are among ``problems``; ``how`` and the errors are
-    those of :func:`evaluate_pairs`.
+    Args:
+        ir: folder of the infrared images, or a pattern with one ``*`` in place of the name, such
+            as ``all/*_ir.png``; see :mod:`fusionzoo.pairing`.
+        vi: the same for the visible images.
+        methods: what is measured, see :func:`fused_folder` and :func:`fused_by`.
+        how: as for :func:`evaluate_pairs`. Files without partner are left out and are among
+            ``problems``.
 
     Raises:
-        FileNotFoundError: a folder does not exist.
-        ValueError: there are no pairs.
+        MissingFileError: a folder does not exist.
+        InputError: there are no pairs, or what :func:`evaluate_pairs` refuses.
     """
     pairs, problems = find_sources(ir, vi)
     return evaluate_pairs(pairs, methods, problems=problems, **how)
@@ -133,19 +140,16 @@ def evaluate(
 def find_sources(
     ir: str | os.PathLike[str], vi: str | os.PathLike[str]
 ) -> tuple[list[Pair], list[str]]:
-    """The pairs of two folders, and a line for each file that has no partner.
+    """The pairs of two folders or patterns, and a line for each file that cannot be paired.
 
     Raises:
-        FileNotFoundError: a folder does not exist.
-        ValueError: there are no pairs.
+        MissingFileError: a folder does not exist.
+        InputError: there are no pairs.
     """
-    for folder in (ir, vi):
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"{folder}: no such folder; check the path")
-    pairs, problems = scan_pairs(os.curdir, os.fspath(ir), os.fspath(vi))
+    pairs, problems = pair_up(ir, vi)
     lines = [str(problem) for problem in problems]
     if not pairs:
-        raise ValueError("\n  ".join([f"{ir} and {vi}: no pairs of images", *lines]))
+        raise InputError("\n  ".join([f"{ir} and {vi}: no pairs of images", *lines]))
     return pairs, lines
 
 
@@ -179,17 +183,17 @@ def evaluate_pairs(
         problems: lines found before.
 
     Raises:
-        ValueError: unknown protocol or metric, no pairs, no methods, two methods of one name, or
+        InputError: unknown protocol or metric, no pairs, no methods, two methods of one name, or
             a folder where no image has the name of a pair.
     """
     entries = get_protocol(protocol).select(metrics)
     methods = list(methods)
     names = [method.name for method in methods]
     if not methods or not pairs:
-        raise ValueError("there is nothing to measure: give at least one pair and one method")
+        raise InputError("there is nothing to measure: give at least one pair and one method")
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two methods are called {name!r}; give each its own name")
+            raise InputError(f"two methods are called {name!r}; give each its own name")
     problems = [*problems, *(line for method in methods for line in _unmatched(method, pairs))]
     columns = [entry.name for entry in entries]
     found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
@@ -235,7 +239,7 @@ def _unmatched(method: Method, pairs: Sequence[Pair]) -> list[str]:
         return list(method.problems)
     names = [pair.name for pair in pairs]
     if not method.files.keys() & set(names):
-        raise ValueError(
+        raise InputError(
             f"{method.source}: no image there has the name of a pair (images: "
             f"{', '.join(sorted(method.files)[:3])}, ...; pairs: {', '.join(names[:3])}, ...); "
             "name fused images like their sources"
@@ -245,11 +249,15 @@ def _unmatched(method: Method, pairs: Sequence[Pair]) -> list[str]:
     return [
         *method.problems,
         *(
-            f"{Path(method.source) / name}: there is no fused image of this pair"
+            f"{_place(method.source, name)}: there is no fused image of this pair"
             for name in missing
         ),
         *(f"{method.files[name]}: belongs to no pair" for name in strays),
     ]
+
+
+def _place(source: str, name: str) -> str:
+    return source.replace("*", name) if is_pattern(source) else str(Path(source) / name)
 
 
 def stretched(image: Tensor) -> Tensor:
@@ -289,14 +297,14 @@ def _stack(image: np.ndarray, device: torch.device | str | None) -> Tensor:
 def _check_sizes(pair: Pair, sources: Sequence[Tensor]) -> None:
     ir, vi = (source.shape[-2:] for source in sources)
     if ir != vi:
-        raise ValueError(
+        raise InputError(
             f"{pair.ir} is {_size(ir)} and {pair.vi} {_size(vi)} (width x height); register them"
         )
 
 
 def _check_fused(fused: Tensor, source: Tensor) -> None:
     if fused.shape[-2:] != source.shape[-2:]:
-        raise ValueError(
+        raise InputError(
             f"the fused image is {_size(fused.shape[-2:])} and its sources are "
             f"{_size(source.shape[-2:])} (width x height); fuse at the sources' size"
         )

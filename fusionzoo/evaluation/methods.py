@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionzoo.data.pairs import Loaded, Pair, scan_pairs
+from fusionzoo.data.pairs import Loaded
+from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.inference import normalise, read_image
 from fusionzoo.inference.ranges import to_unit
 from fusionzoo.inference.sources import read_source
+from fusionzoo.pairing import Pair, find_images, folder_of
 
 _SIXTEEN_BIT = (0.0, 65535.0)
 
@@ -67,28 +69,24 @@ def fused_folder(name: str, folder: str | os.PathLike[str]) -> Method:
     same kind, which is what ``fusionzoo fuse`` gives them; else 16 bits mean 0 ... 65535, and
     floats lie in [0, 1].
 
+    Args:
+        name: of the column.
+        folder: the folder, or a pattern with one ``*`` in place of the pair's name.
+
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it holds no images.
+        MissingFileError: there is no such folder.
+        InputError: it holds no images.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder of fused images; check the path")
-    files, problems = _images_below(folder)
+    if not folder_of(folder).is_dir():
+        raise MissingFileError(f"{folder}: no such folder of fused images; check the path")
+    files, problems = find_images(folder)
     if not files:
-        raise ValueError(f"{folder}: holds no images; check the path")
+        raise InputError("\n  ".join([f"{folder}: holds no images", *map(str, problems)]))
 
     def fuse(pair: Pair, loaded: Loaded) -> Tensor:
         return _read_fused(files[pair.name], pair.vi)
 
-    return Method(name, str(folder), fuse, files=files, problems=tuple(problems))
-
-
-def _images_below(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    # A folder paired with itself: the same rules as for sources of what an image and its name is.
-    pairs, problems = scan_pairs(folder, os.curdir, os.curdir)
-    wrong = {str(problem): problem for problem in problems if problem.path != folder}
-    return {pair.name: pair.ir for pair in pairs}, list(wrong)
+    return Method(name, os.fspath(folder), fuse, files=files, problems=tuple(map(str, problems)))
 
 
 def _read_fused(path: Path, visible: Path) -> Tensor:
@@ -105,7 +103,7 @@ def _read_fused(path: Path, visible: Path) -> Tensor:
         return normalise(array, _SIXTEEN_BIT, name=str(path))
     if array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:
         return normalise(array, name=str(path))
-    raise ValueError(
+    raise InputError(
         f"{path} is {array.dtype} from {array.min():g} to {array.max():g}, and {visible} is "
         f"{raw.dtype}: which values are black and white is not known; save it with 8 bits"
     )

@@ -8,55 +8,55 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusionzoo.errors import InputError
 from fusionzoo.evaluation.measuring import Evaluation
 from fusionzoo.evaluation.numbers import decimals, shown
+from fusionzoo.evaluation.outputs import check_output, write_output
 from fusionzoo.evaluation.reports import arrow, headline
-from fusionzoo.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ENDINGS = (".png", ".svg")
+ENDINGS = (".png", ".svg", ".pdf")
 _COLUMNS = 4
 _WIDTH, _HEIGHT = 3.4, 4.4  # inches, of one metric: its bars above its curves
 
 
 def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
-    """Write a PNG or SVG with two panels for each metric.
+    """Write a PNG, SVG or PDF with two panels for each metric.
 
     Bars: the mean of each method, its standard deviation as a line. Curves: a point (x, y) says
     that the share x of the images has values of at most y, as in CoCoNet's Fig. 10.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: another ending, or no image that every method was measured on.
-        FileNotFoundError: the folder does not exist.
+        InputError: another ending, or no image that every method was measured on.
+        MissingFileError: the folder does not exist.
+        FileError: the file cannot be written, or the disk is full.
     """
     path = Path(path)
     check_plot(path)
     if not found.compared:
-        raise ValueError(f"{path}: nothing to draw, no image was measured for every method")
+        raise InputError(f"{path}: nothing to draw, no image was measured for every method")
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     picture = io.BytesIO()
-    # Equal evaluations give equal files: no random ids, no date.
-    with matplotlib.rc_context({"svg.hashsalt": "fusionzoo", "svg.fonttype": "path"}):
+    # Equal evaluations give equal files: no random ids, no date. Publishers refuse Type 3 fonts.
+    style = {"svg.hashsalt": "fusionzoo", "svg.fonttype": "path", "pdf.fonttype": 42}
+    with matplotlib.rc_context(style):
         figure = _figure(found)
         FigureCanvasAgg(figure)
         kind = path.suffix.lower()[1:]
-        metadata = {"Date": None} if kind == "svg" else None
-        figure.savefig(picture, format=kind, dpi=110, metadata=metadata)
-    write_whole(path, picture.getvalue())
+        date = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
+        figure.savefig(picture, format=kind, dpi=110, metadata={date: None} if date else None)
+    write_output(path, picture.getvalue())
 
 
 def check_plot(path: Path) -> None:
     """Refuse, before the work is done, what :func:`draw` would refuse."""
-    if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"{path}: name a file that ends in {' or '.join(ENDINGS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
+    check_output(path, ENDINGS)
     try:
         import matplotlib  # noqa: F401
     except ImportError:

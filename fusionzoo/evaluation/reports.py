@@ -1,4 +1,4 @@
-"""An evaluation as a file: CSV and JSON for programs, Markdown for people."""
+"""An evaluation as a file: CSV and JSON for programs, Markdown for people, LaTeX for papers."""
 
 from __future__ import annotations
 
@@ -12,31 +12,43 @@ from typing import Any
 
 from fusionzoo._version import __version__
 from fusionzoo.evaluation.measuring import Evaluation
-from fusionzoo.evaluation.numbers import decimals, shown
-from fusionzoo.files import write_whole
+from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
+from fusionzoo.evaluation.outputs import check_output, write_output
 from fusionzoo.metrics import get_protocol
 
 _MARKS = {1: "**{}**", 2: "*{}*"}
+_LATEX_MARKS = {1: r"\textbf{{}}", 2: r"\underline{{}}"}
+_LATEX_ARROWS = {True: r"{} $\uparrow$", False: r"{} $\downarrow$", None: "{}"}
+_LATEX_SIGNS = {
+    **{sign: "\\" + sign for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "…": r"\dots{}",
+}
 
 
 def write_report(found: Evaluation, path: str | os.PathLike[str]) -> None:
-    """Write an evaluation as ``.csv``, ``.json`` or ``.md``; never half of a file.
+    """Write an evaluation as ``.csv``, ``.json``, ``.md`` or ``.tex``; never half of a file.
 
     Raises:
-        ValueError: another ending.
-        FileNotFoundError: the folder does not exist.
+        InputError: another ending.
+        MissingFileError: the folder does not exist.
+        FileError: the file cannot be written, or the disk is full.
     """
     path = Path(path)
     check_report(path)
-    write_whole(path, WRITERS[path.suffix.lower()](found).encode())
+    text = WRITERS[path.suffix.lower()](found)
+    # A name on the disk may hold what no text can; it is written out.
+    write_output(path, text.encode(errors="backslashreplace"))
 
 
 def check_report(path: Path) -> None:
     """Refuse, before the work is done, what :func:`write_report` would refuse."""
-    if path.suffix.lower() not in WRITERS:
-        raise ValueError(f"{path}: name a file that ends in {', '.join(WRITERS)}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
+    check_output(path, WRITERS)
 
 
 def to_csv(found: Evaluation) -> str:
@@ -109,6 +121,38 @@ def to_markdown(found: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
+def to_latex(found: Evaluation) -> str:
+    """A table of means as papers print it: a row for each method, a column for each metric.
+
+    It needs the package booktabs. The best mean is bold, the second best underlined, and arrows
+    say which direction is better.
+    """
+    names = [scores.name for scores in found.scores]
+    heads = [
+        _LATEX_ARROWS[found.higher_is_better[metric]].format(_in_latex(metric))
+        for metric in found.metrics
+    ]
+    columns = [_latex_cells(found, metric) for metric in found.metrics]
+    caption = _in_latex(headline(found)) + "."
+    if len(names) > 1:
+        caption += " Best in bold, second best underlined."
+    lines = [
+        f"% Written by fusionzoo {__version__}; needs \\usepackage{{booktabs}}.",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{{caption}}}",
+        rf"  \begin{{tabular}}{{l{'r' * len(heads)}}}",
+        r"    \toprule",
+        f"    {' & '.join(['Method', *heads])} " + r"\\",
+        r"    \midrule",
+    ]
+    for number, name in enumerate(names):
+        cells = [_in_latex(name), *(column[number] for column in columns)]
+        lines.append(f"    {' & '.join(cells)} " + r"\\")
+    lines += [r"    \bottomrule", r"  \end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
 def headline(found: Evaluation) -> str:
     """What was measured, in one line."""
     count = len(found.compared)
@@ -131,6 +175,23 @@ def cells(found: Evaluation, metric: str, marks: dict[int, str] | None = None) -
             cell += f" ± {shown(std, digits)}"
         result.append(marks[best[name]].format(cell) if name in best else cell)
     return result
+
+
+def _latex_cells(found: Evaluation, metric: str) -> list[str]:
+    means = {scores.name: found.mean(scores.name, metric) for scores in found.scores}
+    digits, best = decimals(means.values()), found.best(metric)
+    plain = {NOTHING: "--", "inf": r"$\infty$", "-inf": r"$-\infty$"}
+    cells = []
+    for name, mean in means.items():
+        text = shown(mean, digits)
+        text = plain.get(text, text.replace("-", "$-$"))
+        cells.append(_LATEX_MARKS.get(best.get(name, 0), "{}").replace("{}", text))
+    return cells
+
+
+def _in_latex(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_LATEX_SIGNS.get(char, char if char.isprintable() else " ") for char in text)
 
 
 def arrow(higher_is_better: bool | None) -> str:
@@ -159,4 +220,4 @@ def _yes(flag: bool) -> str:
     return "yes" if flag else "no"
 
 
-WRITERS = {".csv": to_csv, ".json": to_json, ".md": to_markdown}
+WRITERS = {".csv": to_csv, ".json": to_json, ".md": to_markdown, ".tex": to_latex}
