@@ -72,7 +72,9 @@ def _ssim_maps(
     # Variances do not change when a constant is taken off, and lose fewer digits then.
     shift = x.detach().mean(dim=(1, 2, 3), keepdim=True)
     x, y = x - shift, y - shift
-    mean_x, mean_y, xx, yy, xy = separable(torch.cat([x, y, x * x, y * y, x * y]), taps).chunk(5)
+    # Apart from each other: where y needs no gradient, none of its filters is recorded.
+    mean_x, xx, xy = separable(torch.cat([x, x * x, x * y]), taps).chunk(3)
+    mean_y, yy = separable(torch.cat([y, y * y]), taps).chunk(2)
     var_x = sample * (xx - mean_x.square())
     var_y = sample * (yy - mean_y.square())
     cov = sample * (xy - mean_x * mean_y)

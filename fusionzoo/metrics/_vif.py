@@ -33,30 +33,35 @@ def scale_maps(
     ``saturate_first`` cuts the products of the first scale to 255, as uint8 arithmetic does.
     """
     need_size(fused, WINDOWS[0], "VIF")
-    count = fused.shape[0]
-    images = torch.cat([fused, *sources])
+    count, times = fused.shape[0], (len(sources), 1, 1, 1)
+    # Apart from each other: where sources need no gradient, none of their filters is recorded.
+    images, originals = fused, torch.cat(sources)
     for scale, size in enumerate(WINDOWS):
         taps = gaussian(size, size / 5)
         if scale:
             if min(images.shape[-2:]) < size:
                 return
             images = separable(images, taps, stride=2)
+            originals = separable(originals, taps, stride=2)
         if min(images.shape[-2:]) < size:
             return
         saturate = saturate_first and scale == 0
         # Variances do not change when the mean is taken off, and lose fewer digits then.
-        shifted = images if saturate else centred(images)
-        distorted = shifted[:count].repeat(len(sources), 1, 1, 1)
-        products = torch.cat([shifted.square(), distorted * shifted[count:]])
+        distorted, reference = (
+            (images, originals) if saturate else (centred(images), centred(originals))
+        )
+        mixed = distorted.repeat(times) * reference
+        powers = distorted.square(), reference.square()
         if saturate:
-            products = products.clamp(max=255)
-        moments = separable(torch.cat([shifted, products]), taps)
-        means, powers, mixed = moments.split([len(images), len(images), len(distorted)])
-        variances = (powers - means.square()).clamp_min(0)
-        mean_fused = means[:count].repeat(len(sources), 1, 1, 1)
-        covariance = mixed - mean_fused * means[count:]
-        fused_variance = variances[:count].repeat(len(sources), 1, 1, 1)
-        maps = _information(covariance, variances[count:], fused_variance, noise)
+            mixed, *powers = (product.clamp(max=255) for product in (mixed, *powers))
+        means, power, mixed = separable(torch.cat([distorted, powers[0], mixed]), taps).split(
+            [count, count, len(mixed)]
+        )
+        source_means, source_power = separable(torch.cat([reference, powers[1]]), taps).chunk(2)
+        variance = (power - means.square()).clamp_min(0).repeat(times)
+        source_variance = (source_power - source_means.square()).clamp_min(0)
+        covariance = mixed - means.repeat(times) * source_means
+        maps = _information(covariance, source_variance, variance, noise)
         yield [ScaleMaps(*part) for part in zip(*(m.split(count) for m in maps), strict=True)]
 
 
