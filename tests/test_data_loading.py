@@ -57,6 +57,14 @@ def test_an_epoch_draws_each_pair_once_in_a_new_order(root):
     assert [len(b["name"]) for b in epochs(fitted(root, batch_size=4, drop_last=True))[0]] == [4, 4]
 
 
+def test_balanced_roots_are_drawn_from_alike(root, tmp_path):
+    small = str(real_pairs(tmp_path / "small", 3))
+    (batch,) = epochs(fitted([root, small], batch_size=100, balance=True), 1)[0]
+    of_small = [name for name in batch["name"] if name.startswith("small/")]
+    assert len(of_small) == 9  # 3 pairs three times beside 10 once
+    assert len(batch["name"]) == 19
+
+
 @pytest.mark.parametrize("draws", [3, 10, 25])
 def test_pairs_per_epoch(root, draws):
     data = fitted(root, batch_size=2, pairs_per_epoch=draws)
@@ -204,6 +212,7 @@ def test_medical_layout_takes_its_colour_from_the_functional_image(tmp_path):
         ({"pairs_per_epoch": 0}, "pairs_per_epoch=0"),
         ({"color_from": "pet"}, "color_from='pet'"),
         ({"darken": 1.5}, "darken=1.5"),
+        ({"halve": -0.1}, "halve=-0.1"),
         ({"layout": "tnt"}, "layout='tnt' is not known.*tno"),
     ],
 )

@@ -303,6 +303,21 @@ def test_a_share_of_the_draws_is_darkened(tmp_path):
     assert abs(np.corrcoef(logarithms.T)[0, 1]) < 0.2
 
 
+def test_a_share_of_the_draws_is_halved(tmp_path):
+    """Twice the window by 2 x 2 means; the draws that are not halved stay as they were."""
+    pairs = find_pairs(real_pairs(tmp_path, 1))
+    whole = load_pair(pairs[0])
+    plain = PairDataset(pairs, loaded(pairs), crop_size=16)
+    mixed = PairDataset(pairs, loaded(pairs), crop_size=16, halve=0.5)
+    halved = PairDataset(pairs, loaded(pairs), crop_size=20, crop="center", halve=1)[0]
+    for side, pixels in (("ir", whole.ir), ("vi", whole.vi)):
+        means = torch.nn.functional.avg_pool2d(torch.from_numpy(pixels).float()[None], 2) / 255
+        torch.testing.assert_close(halved[side], means, atol=0.5 / 255 + 1e-6, rtol=0)
+    keys = [Draw(0, 0, position) for position in range(60)]
+    untouched = sum(torch.equal(plain[key]["ir"], mixed[key]["ir"]) for key in keys)
+    assert 15 < untouched < 45
+
+
 def test_small_images_are_enlarged_by_reflection(tmp_path):
     pairs = find_pairs(real_pairs(tmp_path, 1, size=20))
     grey = load_pair(pairs[0]).ir

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import lightning
@@ -23,7 +24,7 @@ from fusionzoo.data.pairs import (
     collate_pairs,
     scan_pairs,
 )
-from fusionzoo.data.sampling import PairSampler, TrainLoader
+from fusionzoo.data.sampling import PairSampler
 
 _PARTS = {
     "fit": ("train", "val"),
@@ -73,6 +74,9 @@ class FusionDataModule(lightning.LightningDataModule):
         flip: flip training pairs horizontally and vertically, each for half of the draws.
         darken: share of the training draws, 0 to 1, whose images are darkened, each multiplied by
             a factor of its own from 0.1 to 1: nights that the training pairs may lack.
+        halve: share of the training draws, 0 to 1, that show twice as much of the images at half
+            the size: cameras of other resolutions. Needs a ``crop_size``.
+        balance: draw from every training root about as often, however many pairs it holds.
         color: add ``cbcr`` to the batches.
         color_from: the image whose colour that is, "vi" (default) or "ir".
         batch_size: of training, for each process.
@@ -107,6 +111,8 @@ class FusionDataModule(lightning.LightningDataModule):
         crop: Literal["random", "center"] = "random",
         flip: bool = False,
         darken: float = 0.0,
+        halve: float = 0.0,
+        balance: bool = False,
         color: bool = False,
         color_from: Literal["vi", "ir"] | None = None,
         batch_size: int = 1,
@@ -130,6 +136,8 @@ class FusionDataModule(lightning.LightningDataModule):
             _check_at_least(name, value, 0)
         if not 0 <= darken <= 1:
             raise ValueError(f"darken={darken}; use a share of the draws, 0 to 1")
+        if not 0 <= halve <= 1:
+            raise ValueError(f"halve={halve}; use a share of the draws, 0 to 1")
         known: DatasetLayout | None = get_layout(layout) if layout is not None else None
         self.roots = {
             "train": _listed(root),
@@ -146,6 +154,8 @@ class FusionDataModule(lightning.LightningDataModule):
         self.crop = crop
         self.flip = flip
         self.darken = darken
+        self.halve = halve
+        self.balance = balance
         self.color = color
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -243,7 +253,12 @@ class FusionDataModule(lightning.LightningDataModule):
             "crop": self.crop,
             "flip": self.flip,
             "darken": self.darken,
+            "halve": self.halve,
         }
+        if part == "train" and self.balance:
+            order = _balanced([self._training_root_of(pair) for pair in pairs])
+            pairs = [pairs[index] for index in order]
+            loaded = None if loaded is None else [loaded[index] for index in order]
         dataset = PairDataset(
             pairs,
             loaded,
@@ -254,6 +269,10 @@ class FusionDataModule(lightning.LightningDataModule):
             **(augment if part == "train" else {}),
         )
         return dataset, problems
+
+    def _training_root_of(self, pair: Pair) -> str:
+        within = Path(pair.ir).resolve().parents
+        return next(root for root in self.roots["train"] if Path(root).resolve() in within)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches of crops, shared out among the processes of a distributed run."""
@@ -266,7 +285,7 @@ class FusionDataModule(lightning.LightningDataModule):
             drop_last=self.drop_last,
             **_place_in_group(),
         )
-        return TrainLoader(dataset, batch_size=self.batch_size, sampler=sampler, **self._loading())
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, **self._loading())
 
     def val_dataloader(self) -> DataLoader | list:
         """Whole images, one by one; an empty list if there is nothing to validate on."""
@@ -299,6 +318,17 @@ class FusionDataModule(lightning.LightningDataModule):
             # Starting an iterator draws a number; from here, not from the global state.
             "generator": torch.Generator().manual_seed(self.seed),
         }
+
+
+def _balanced(roots: Sequence[object]) -> list[int]:
+    """Indices of the pairs, those of smaller roots several times, so that roots are even."""
+    counts = {root: roots.count(root) for root in dict.fromkeys(roots)}
+    largest = max(counts.values(), default=0)
+    return [
+        index
+        for index, root in enumerate(roots)
+        for _ in range(max(1, round(largest / counts[root])))
+    ]
 
 
 def _listed(roots: str | list[str] | None) -> list[str]:

@@ -409,6 +409,7 @@ class PairDataset(Dataset[Sample]):
         flip: horizontally and vertically, each for half of the draws.
         darken: share of the draws, 0 to 1, whose images are darkened, each multiplied by a factor
             of its own from 0.1 to 1 (its logarithm is even). Colour stays as it is.
+        halve: share of the draws, 0 to 1, that show twice as much of the image at half the size.
         seed: at least 0.
         mask: add ``mask``; of this kind where a pair has no file of it. Masks are cropped and
             flipped with the pair, after they were made of the whole images.
@@ -428,6 +429,7 @@ class PairDataset(Dataset[Sample]):
         crop: Literal["random", "center"] = "random",
         flip: bool = False,
         darken: float = 0.0,
+        halve: float = 0.0,
         seed: int = 0,
         mask: str | None = None,
     ) -> None:
@@ -446,6 +448,7 @@ class PairDataset(Dataset[Sample]):
         self.crop = crop
         self.flip = flip
         self.darken = darken
+        self.halve = halve
         self.seed = seed
         self.mask = mask
 
@@ -458,9 +461,9 @@ class PairDataset(Dataset[Sample]):
         loaded = self.loaded[index] if self.loaded is not None else load_pair(pair, self.mask)
         # All numbers are drawn whatever is switched on, so that one option leaves the others alone.
         random = np.random.default_rng([self.seed, epoch, position])
-        ir, vi, *mask = self._transform(loaded, *random.random(4))
+        places, (darkened, *exponents) = random.random(4), random.random(3)
+        ir, vi, *mask = self._transform(loaded, *places, halved=random.random() < self.halve)
         sides = {"ir": _to_tensor(ir), "vi": _to_tensor(vi)}
-        darkened, *exponents = random.random(3)
         factors = [10**-exponent if darkened < self.darken else 1 for exponent in exponents]
         sample: Sample = {
             "ir": to_grey(sides["ir"]) * factors[0],
@@ -480,17 +483,18 @@ class PairDataset(Dataset[Sample]):
         down: float,
         left_right: float,
         upside_down: float,
+        halved: bool,
     ) -> list[np.ndarray]:
         if self.crop == "center":
             across = down = 0.5
         arrays = list(images)
         if self.crop_size is not None:
-            arrays = [_enlarge(array, self.crop_size) for array in arrays]
+            size = 2 * self.crop_size if halved else self.crop_size
+            arrays = [_enlarge(array, size) for array in arrays]
             height, width = arrays[0].shape[:2]
-            top = _place(down, height - self.crop_size)
-            left = _place(across, width - self.crop_size)
-            window = np.s_[top : top + self.crop_size, left : left + self.crop_size]
-            arrays = [array[window] for array in arrays]
+            top, left = _place(down, height - size), _place(across, width - size)
+            arrays = [array[top : top + size, left : left + size] for array in arrays]
+            arrays = [_halved(array) for array in arrays] if halved else arrays
         if self.flip and left_right < 0.5:
             arrays = [array[:, ::-1] for array in arrays]
         if self.flip and upside_down < 0.5:
@@ -501,6 +505,14 @@ class PairDataset(Dataset[Sample]):
 def _place(share: float, slack: int) -> int:
     """A whole offset in 0 ... slack; equally likely ones for an even ``share`` in [0, 1)."""
     return int(share * (slack + 1))
+
+
+def _halved(array: np.ndarray) -> np.ndarray:
+    """Means of 2 x 2 pixels, in the array's dtype; a mask keeps what is marked by half or more."""
+    height, width, *channels = array.shape
+    blocks = array.reshape(height // 2, 2, width // 2, 2, *channels).astype(np.float32)
+    means = blocks.mean((1, 3))
+    return (means + 0.5).astype(array.dtype) if array.dtype == np.uint8 else means
 
 
 def _enlarge(array: np.ndarray, size: int) -> np.ndarray:
