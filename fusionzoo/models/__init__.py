@@ -211,6 +211,14 @@ MODELS: Mapping[str, ModelEntry] = build_table(
             year=2022,
         ),
         ModelEntry(
+            name="lapnet",
+            path="fusionzoo.models.lapnet.module:LapNet",
+            title="LapNet: A Laplacian Pyramid with Learned Selection",
+            paper="https://github.com/fusionzoo/fusionzoo/blob/main/docs/lapnet.md",
+            year=2026,
+            tasks=("infrared-visible", "medical"),
+        ),
+        ModelEntry(
             name="smfnet",
             path="fusionzoo.models.smfnet.module:SMFNet",
             title="A Semantic-Aware and Multi-Guided Network for Infrared-Visible Image Fusion",
