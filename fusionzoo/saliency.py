@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fusionzoo.errors import InputError
+
 _LEVELS = 256
 
 
@@ -30,7 +32,7 @@ def histogram_contrast(image: Tensor) -> Tensor:
         zeros throughout where an image is flat.
 
     Raises:
-        ValueError: if the image is no floating-point tensor ``(B, 1, H, W)`` with pixels.
+        InputError: if the image is no floating-point tensor ``(B, 1, H, W)`` with pixels.
     """
     levels, counts = _histogram(image)
     grey = torch.arange(_LEVELS, device=image.device)
@@ -56,7 +58,7 @@ def otsu_threshold(image: Tensor) -> Tensor:
         threshold, which can hence exceed 1 by half a level.
 
     Raises:
-        ValueError: if the image is no floating-point tensor ``(B, 1, H, W)`` with pixels.
+        InputError: if the image is no floating-point tensor ``(B, 1, H, W)`` with pixels.
     """
     levels, counts = _histogram(image)
     grey = torch.arange(_LEVELS, device=image.device)
@@ -77,7 +79,7 @@ def otsu_threshold(image: Tensor) -> Tensor:
 def _histogram(image: Tensor) -> tuple[Tensor, Tensor]:
     """Return the pixels' grey levels ``(B, H * W)`` and how often each occurs ``(B, 256)``."""
     if image.ndim != 4 or image.shape[1] != 1 or 0 in image.shape or not image.is_floating_point():
-        raise ValueError(
+        raise InputError(
             "image must be a floating-point tensor (B, 1, H, W) of values in [0, 1], not "
             f"{image.dtype} of shape {tuple(image.shape)}; give colour images' luminance"
         )

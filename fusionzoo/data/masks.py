@@ -122,13 +122,15 @@ def _without_background(mask: np.ndarray) -> np.ndarray:
     for number, side in enumerate((labels[0], labels[-1], labels[:, 0], labels[:, -1])):
         touches[side, number] = True
     across = touches[:, 2] & touches[:, 3]
-    return (~across & (touches.sum(1) < 3))[labels] & mask
+    targets: np.ndarray = (~across & (touches.sum(1) < 3))[labels] & mask
+    return targets
 
 
 def remove_small(mask: np.ndarray, least: int) -> np.ndarray:
     """Return the mask without regions of fewer than ``least`` pixels."""
     labels, areas = _regions(mask)
-    return (areas >= least)[labels] & mask
+    large: np.ndarray = (areas >= least)[labels] & mask
+    return large
 
 
 def fill_small(mask: np.ndarray, least: int) -> np.ndarray:
@@ -137,12 +139,14 @@ def fill_small(mask: np.ndarray, least: int) -> np.ndarray:
     Where the mask's own pixels hold together by corners, those of a hole do not.
     """
     labels, areas = _regions(~mask, corners=False)
-    return mask | (areas < least)[labels]
+    closed: np.ndarray = mask | (areas < least)[labels]
+    return closed
 
 
 def _regions(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The number of each pixel's region, 0 where the mask is False, and the regions' areas."""
-    from scipy.ndimage import label  # slow to import, and only making masks needs it
+    # Slow to import, and only making masks needs it.
+    from scipy.ndimage import label  # type: ignore[import-untyped]
 
     labels, _ = label(mask, np.ones((3, 3), bool) if corners else None)
     return labels, np.bincount(labels.ravel())

@@ -57,7 +57,8 @@ def fused_by(name: str, model: Any, *, color: bool = False, source: str | None =
     """
 
     def fuse(pair: Pair, loaded: Loaded) -> Tensor:
-        return model.fuse(normalise(loaded.ir), normalise(loaded.vi), color=color)
+        fused: Tensor = model.fuse(normalise(loaded.ir), normalise(loaded.vi), color=color)
+        return fused
 
     return Method(name, name if source is None else source, fuse, eight_bit=True)
 

@@ -45,7 +45,7 @@ def list_metrics(protocol: str = "zoo", *, columns_only: bool = False) -> list[s
     """Names of all metrics that a protocol offers, or of those measured when none are named.
 
     Raises:
-        ValueError: unknown protocol.
+        InputError: unknown protocol.
     """
     found = get_protocol(protocol)
     return list(found.columns if columns_only else found.metrics)
@@ -63,14 +63,15 @@ def per_image(
     Args:
         protocol: name of a protocol, see ``list_protocols()``.
         metrics: names of its metrics in any case, None for its usual columns.
-        fused, ir, vi: (H,W), (B,H,W) or (B,C,H,W) with C 1 or 3, floats in [0, 1] or uint8, all
-            of one size and on one device.
+        fused: (H,W), (B,H,W) or (B,C,H,W) with C 1 or 3, floats in [0, 1] or uint8.
+        ir: infrared image of that size and on that device.
+        vi: visible image of that size and on that device.
 
     Returns:
         {metric name: (B,)}, in the order asked for, float64 (float32 on devices without it).
 
     Raises:
-        ValueError: unknown names, images that do not fit together, NaN, values out of range.
+        InputError: unknown names, images that do not fit together, NaN, values out of range.
     """
     found = get_protocol(protocol)
     entries = found.select(metrics)
@@ -148,7 +149,7 @@ class FusionMetrics(MetricCollection):
         prefix, postfix: put before and after each name in the result.
 
     Raises:
-        ValueError: unknown protocol or metric.
+        InputError: unknown protocol or metric.
     """
 
     def __init__(

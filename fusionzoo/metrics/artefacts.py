@@ -33,7 +33,9 @@ def table(fused: Tensor, ir: Tensor, vi: Tensor) -> str:
     """Markdown table of the usual columns of all protocols for one image.
 
     Args:
-        fused, ir, vi: as in ``fusionzoo.metrics.per_image``, a batch of one.
+        fused: as in ``fusionzoo.metrics.per_image``, a batch of one.
+        ir: the same.
+        vi: the same.
     """
     protocols = [get_protocol(name) for name in list_protocols()]
     values = {p.name: per_image(p.name, None, fused, ir, vi) for p in protocols}

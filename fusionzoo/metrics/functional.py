@@ -12,8 +12,8 @@ Values with a unit are in grey levels of a 0...255 scale, whatever the type of t
 Where a metric compares the fused image with one source at a time, ``combine`` says what to do
 with both values: ``"sum"``, ``"mean"``, or one of them alone, ``"ir"`` and ``"vi"``.
 
-Every function raises ValueError for images that differ in shape or device, are of another type,
-contain NaN, lie outside [0, 1], or are too small for its window.
+Every function raises InputError (a ValueError) for images that differ in shape or device, are of
+another type, contain NaN, lie outside [0, 1], or are too small for its window.
 """
 
 from __future__ import annotations

@@ -87,8 +87,9 @@ class Protocol:
         """Check a batch and bring it to the grey levels which this protocol measures.
 
         Args:
-            fused, ir, vi: (H,W), (B,H,W) or (B,C,H,W) with C 1 or 3 (RGB), floats in [0, 1] or
-                uint8; the number of channels may differ between them.
+            fused: (H,W), (B,H,W) or (B,C,H,W) with C 1 or 3 (RGB), floats in [0, 1] or uint8.
+            ir: infrared image of that size; its number of channels may differ.
+            vi: visible image of that size; its number of channels may differ.
 
         Raises:
             InputError: sizes, devices or channels that do not fit, NaN, values out of range.

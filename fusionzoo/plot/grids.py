@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusionzoo.errors import InputError, InputTypeError, MissingFileError, check_choice
 from fusionzoo.inference import normalise, save_image
 from fusionzoo.inference.geometry import scale_to
 from fusionzoo.module import FusionModule
@@ -65,7 +66,12 @@ def grid(
             by a whole factor if one fits. None draws every image in its own size.
         wrap: begin a new line after so many pictures of a pair.
         path: where to save the picture; the suffix decides the format (.png, .jpg, .webp, .tif).
-        color, ir_range, vi_range, resize, device, dtype: as for ``model.fuse``.
+        color: as for ``model.fuse``.
+        ir_range: as for ``model.fuse``.
+        vi_range: as for ``model.fuse``.
+        resize: as for ``model.fuse``.
+        device: as for ``model.fuse``.
+        dtype: as for ``model.fuse``.
 
     Returns:
         A matplotlib ``Figure`` with one axes for each picture, row by row. A notebook shows it,
@@ -73,7 +79,9 @@ def grid(
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError, TypeError, FileNotFoundError: naming the argument, the problem and the remedy.
+        InputError, InputTypeError, MissingFileError: naming the argument, the problem and the
+            remedy.
+        FileError: the picture cannot be written, or the disk is full.
     """
     try:
         from fusionzoo.plot.figure import Cell, draw
@@ -88,12 +96,12 @@ def grid(
         _check_path(Path(path))
     firsts, seconds = _units(ir, "ir", ir_range), _units(vi, "vi", vi_range)
     if len(firsts) != len(seconds):
-        raise ValueError(
+        raise InputError(
             f"ir holds {len(firsts)} images and vi {len(seconds)}; give each its partner"
         )
     crops, zooms = _boxes(crop, "crop", len(firsts)), _boxes(zoom, "zoom", len(firsts))
     if names is not None and (isinstance(names, str) or len(names) != len(firsts)):
-        raise ValueError(f"names: give a list with one for each of the {len(firsts)} pairs")
+        raise InputError(f"names: give a list with one for each of the {len(firsts)} pairs")
     loaded = _loaded(models)
     headings = _headings(titles, loaded)
 
@@ -130,19 +138,18 @@ def _units(images: Any, name: str, limits: tuple[float, float] | None) -> list[T
     if not isinstance(images, list | tuple):
         return [normalise(images, limits, name=name)]
     if not images:
-        raise ValueError(f"{name} is an empty list; give at least one image")
+        raise InputError(f"{name} is an empty list; give at least one image")
     return [normalise(image, limits, name=f"{name}[{n}]") for n, image in enumerate(images)]
 
 
 def _alike(first: Tensor, second: Tensor, resize: str | None, number: int) -> tuple[Tensor, Tensor]:
-    if resize not in (None, "ir", "vi"):
-        raise ValueError(f"resize={resize!r}; use 'ir', 'vi' or None")
+    check_choice("resize", resize, ("ir", "vi", None))
     sizes = first.shape[-2:], second.shape[-2:]
     if sizes[0] == sizes[1]:
         return first, second
     if resize is None:
         (height, width), (other_height, other_width) = sizes
-        raise ValueError(
+        raise InputError(
             f"pair {number}: ir is {height} x {width} and vi {other_height} x {other_width} "
             "(height x width); use registered images of one size, or resize='ir' or 'vi'"
         )
@@ -172,7 +179,7 @@ def _loaded(models: Any) -> dict[str, FusionModule]:
     if isinstance(models, str | os.PathLike | FusionModule):
         models = [models]
     if not isinstance(models, Iterable):
-        raise TypeError(
+        raise InputTypeError(
             f"models is a {type(models).__name__}; give names, folders or loaded models"
         )
     pairs = models.items() if isinstance(models, Mapping) else [(None, one) for one in models]
@@ -181,12 +188,12 @@ def _loaded(models: Any) -> dict[str, FusionModule]:
         if isinstance(model, str | os.PathLike):
             title, model = title or Path(model).name, load(model)
         if not isinstance(model, FusionModule):
-            raise TypeError(
+            raise InputTypeError(
                 f"models holds a {type(model).__name__}; give names, folders or loaded models"
             )
         title = model.name if title is None else str(title)
         if title in loaded:
-            raise ValueError(
+            raise InputError(
                 f"models: two are called {title!r}; give a mapping {{title: model}} instead"
             )
         loaded[title] = model
@@ -200,7 +207,7 @@ def _headings(titles: Any, loaded: Mapping[str, FusionModule]) -> list[str]:
         first = next(iter(loaded.values()), FusionModule)
         return [*first.modalities, *loaded]
     if isinstance(titles, str) or len(titles) != len(loaded) + 2:
-        raise ValueError(
+        raise InputError(
             f"titles: give a list of {len(loaded) + 2}, one for each column, True or False"
         )
     return [str(title) for title in titles]
@@ -212,7 +219,7 @@ def _boxes(boxes: Any, name: str, count: int) -> list[Box | None]:
     if len(boxes) == 4 and not any(box is None or np.ndim(box) for box in boxes):
         return [tuple(boxes)] * count
     if len(boxes) != count:
-        raise ValueError(
+        raise InputError(
             f"{name}: give (left, top, right, bottom), or a list with one for each of the "
             f"{count} pairs"
         )
@@ -221,12 +228,12 @@ def _boxes(boxes: Any, name: str, count: int) -> list[Box | None]:
 
 def _check_count(name: str, value: int | None, least: int) -> None:
     if value is not None and (not isinstance(value, int) or value < least):
-        raise ValueError(f"{name}={value!r}; use a whole number of at least {least}, or None")
+        raise InputError(f"{name}={value!r}; use a whole number of at least {least}, or None")
 
 
 def _check_path(path: Path) -> None:
     """Refuse before the models run what saving would refuse after."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"):
-        raise ValueError(f"{path}: name a file that ends in .png, .jpg, .webp or .tif")
+        raise InputError(f"{path}: name a file that ends in .png, .jpg, .webp or .tif")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist; make it first")
+        raise MissingFileError(f"{path}: the folder {path.parent} does not exist; make it first")

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from fusionzoo.errors import InputError
+
 #: left, top, right, bottom in pixels; right and bottom lie just outside.
 Box = tuple[int, int, int, int]
 
@@ -23,18 +25,18 @@ def as_picture(image: Tensor) -> np.ndarray:
 
 
 def check_box(box: Any, around: Box, name: str) -> Box:
-    """The box as whole numbers.
+    """Return the box as whole numbers.
 
     Raises:
-        ValueError: it is no box of at least one pixel within ``around``.
+        InputError: it is no box of at least one pixel within ``around``.
     """
     try:
         left, top, right, bottom = (int(value) for value in box)
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: {box!r} is no (left, top, right, bottom) in pixels") from None
+        raise InputError(f"{name}: {box!r} is no (left, top, right, bottom) in pixels") from None
     inside = around[0] <= left < right <= around[2] and around[1] <= top < bottom <= around[3]
     if not inside:
-        raise ValueError(
+        raise InputError(
             f"{name}: {box!r} does not lie within {around}, (left, top, right, bottom) of what is "
             "drawn"
         )
@@ -42,6 +44,7 @@ def check_box(box: Any, around: Box, name: str) -> Box:
 
 
 def cut(picture: np.ndarray, box: Box) -> np.ndarray:
+    """Return the part of a picture inside a box, without a copy."""
     left, top, right, bottom = box
     return picture[top:bottom, left:right]
 
@@ -74,7 +77,7 @@ def with_inset(shown: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
         box: in pixels of ``part``.
 
     Raises:
-        ValueError: the box is so large that not even that fits.
+        InputError: the box is so large that not even that fits.
     """
     region = cut(part, box)
     height, width = shown.shape[:2]
@@ -82,7 +85,7 @@ def with_inset(shown: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
     framed = tuple(round(value * scale[n % 2]) for n, value in enumerate(box))
     least = int(max(scale)) + 1
     if not _fits(region, least, shown, 1.0):
-        raise ValueError(
+        raise InputError(
             f"zoom: a part of {region.shape[1]} x {region.shape[0]} pixels, enlarged {least} "
             f"times, is larger than the picture of {width} x {height}; choose a smaller part"
         )
