@@ -92,6 +92,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
     choices = tuple(choices)
     if value in choices:
         return
-    hint = did_you_mean(value, choices, 1) if isinstance(value, str) else ""
+    names = [choice for choice in choices if isinstance(choice, str)]
+    hint = did_you_mean(value, names, 1) if isinstance(value, str) else ""
     listed = ", ".join(map(repr, choices))
     raise InputError(f"{name} must be one of {listed}, not {value!r}{'; ' + hint if hint else ''}")

@@ -9,16 +9,33 @@ import pytest
 import torch
 from PIL import Image
 
+from fusionzoo.errors import InputError
 from fusionzoo.inference import fuse_images, rgb_to_ycbcr, save_image
 
-NUMPY_DTYPES = ("uint8", "uint16", "int32", "float16", "float32", "float64")
+NUMPY_DTYPES = (
+    *("uint8", "uint16", "int16", "int32", "int64"),
+    *("float16", "float32", "float64"),
+)
 ARRAY_SHAPES = ((5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4))
+BATCH_SHAPES = (
+    (2, 5, 7),
+    (1, 5, 7),
+    *((2, 5, 7, c) for c in (1, 3, 4)),
+    (3, 5, 7, 1),
+    (2, 5, 3, 1),
+)
 TENSOR_SHAPES = (
     (5, 7),
     *((c, 5, 7) for c in (1, 3, 4)),
     *((b, c, 5, 7) for b in (1, 2) for c in (1, 3, 4)),
 )
-LIMITS = {"uint8": (0, 255), "uint16": (0, 65535), "int32": (-70000, 70000)}
+LIMITS = {
+    "uint8": (0, 255),
+    "uint16": (0, 65535),
+    "int16": (-32768, 32767),
+    "int32": (-70000, 70000),
+    "int64": (-70000, 70000),
+}
 
 
 def keep_vi(ir, vi):
@@ -63,6 +80,34 @@ def test_array_comes_back_as_it_was(dtype, shape):
     # The network computes in float32; integers up to 18 bits survive that exactly.
     tolerance = 0 if dtype in LIMITS else 2e-7 if dtype != "float16" else 0
     np.testing.assert_allclose(fused, vi, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", BATCH_SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+def test_batch_of_arrays_comes_back_as_it_was(dtype, shape):
+    vi = random_array(shape, dtype)
+    ir = random_array(shape[:3] + (1,) * (shape[2] < 5))
+    fused = fuse_images(keep_vi, ir, vi, vi_range=full_range(dtype))
+    assert fused.dtype == vi.dtype
+    assert fused.shape == vi.shape
+    np.testing.assert_allclose(fused, vi, rtol=0, atol=2e-7 if dtype.startswith("float") else 0)
+
+
+@pytest.mark.parametrize("shape", BATCH_SHAPES, ids=str)
+def test_batch_of_arrays_is_fused_image_by_image(shape):
+    ir, vi = random_array(shape, "uint16", seed=1), random_array(shape, "uint16")
+    fused = fuse_images(mean, ir, vi, batch_size=2)
+    alone = [fuse_images(mean, one, other) for one, other in zip(ir, vi, strict=True)]
+    np.testing.assert_array_equal(fused, np.stack(alone))
+    grey = fuse_images(mean, ir, vi, color=False)
+    assert grey.shape == (shape[:3] if shape[3:] in ((3,), (4,)) else shape)
+
+
+def test_three_dimensions_with_1_3_or_4_last_are_one_image():
+    for channels in (1, 3, 4):
+        vi = random_array((6, 8, channels))
+        fused = fuse_images(keep_vi, random_array((6, 8)), vi)
+        np.testing.assert_array_equal(fused, vi)
 
 
 @pytest.mark.parametrize("shape", TENSOR_SHAPES, ids=str)
@@ -290,7 +335,7 @@ def test_eight_bit_is_divided_by_255():
     np.testing.assert_allclose(seen_by_network(values)["ir"][0, 0], values / 255, atol=1e-7)
 
 
-@pytest.mark.parametrize("dtype", ["uint16", "int32", "float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", [name for name in NUMPY_DTYPES if name != "uint8"])
 def test_deep_values_are_mapped_by_percentiles(dtype):
     # Thermal counts: a narrow band far from the ends of the range.
     values = np.random.default_rng(0).normal(7500, 60, (60, 80)).astype(dtype)
@@ -333,16 +378,65 @@ def test_result_is_clipped_to_what_the_dtype_holds():
     np.testing.assert_array_equal(fused, ir)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_floats_are_clipped_to_what_the_dtype_holds(dtype, as_tensor):
+    ir = np.array([[0, 255], [128, 255]], np.uint8)
+    vi = np.array([[0.2, 0.4], [0.6, 0.8]], dtype)
+    ends = {"float16": 65504.0, "float32": float(np.finfo(np.float32).max), "float64": 1e300}
+    fused = fuse_images(
+        keep_ir, ir, torch.from_numpy(vi) if as_tensor else vi, vi_range=(-1e300, 1e300)
+    )
+    fused = np.asarray(fused).astype(np.float64)
+    assert fused.max() == pytest.approx(ends[dtype])
+    assert fused.min() == pytest.approx(-ends[dtype])
+
+
+def test_a_constant_float16_image_near_its_end_stays_finite():
+    vi = np.full((4, 5), 60000, np.float16)
+    fused = fuse_images(lambda ir, vi: vi + 1, vi, vi)
+    assert (fused == np.float16(65504)).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("float32", 3e38), ("float64", 3e38), ("float64", 9e299), ("float32", 1e-40)],
+)
+def test_extreme_values_come_back(dtype, scale):
+    unit = np.random.default_rng(0).random((8, 9)) * 2 - 1
+    unit[0, 0], unit[0, 1] = -1, 1
+    vi = (unit * scale).astype(dtype)
+    fused = fuse_images(keep_vi, vi, vi, vi_range=(-scale, scale), ir_range=(-scale, scale))
+    np.testing.assert_allclose(fused / scale, vi / scale, atol=2e-7)
+    if scale > 1:
+        low, high = np.percentile(vi.astype(np.float64) / scale, (0.5, 99.5))
+        fused = fuse_images(keep_vi, vi, vi)
+        np.testing.assert_allclose(fused / scale, np.clip(vi / scale, low, high), atol=1e-6)
+
+
+def test_too_extreme_values_are_refused():
+    with pytest.raises(InputError, match=r"^vi contains values beyond ±1e\+300; scale them down"):
+        fuse_images(keep_vi, np.zeros((4, 4), np.uint8), np.full((4, 4), 1.7e308))
+
+
+def test_the_ends_of_int64_do_not_wrap_around():
+    vi = np.array([[-(2**63), 2**63 - 1], [0, 1]])
+    fused = fuse_images(keep_vi, vi, vi, vi_range=(-1e19, 1e19))
+    assert fused[0, 0] < -9e18
+    assert fused[0, 1] > 9e18
+    bright = fuse_images(lambda ir, vi: vi + 1, vi, vi, vi_range=(-1e19, 1e19))
+    assert (bright > 9e18).all()
+
+
 @pytest.mark.parametrize("dtype", NUMPY_DTYPES)
 @pytest.mark.parametrize("value", [0, 1, 3, 60000])
 def test_constant_images_work(dtype, value):
-    if value > 255 and dtype == "uint8":
-        value = 255
+    value = min(value, LIMITS.get(dtype, (0, 60000))[1])
     constant = np.full((4, 5), value, dtype)
     fused = fuse_images(keep_vi, constant, constant)
     np.testing.assert_allclose(fused.astype(float), constant.astype(float), rtol=1e-6)
     seen = seen_by_network(constant)["ir"]
-    if dtype in ("uint16", "int32") or (value > 1 and dtype != "uint8"):
+    if ("int" in dtype[:4] and dtype != "uint8") or (value > 1 and dtype != "uint8"):
         assert np.all(seen == 0.5)
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from fusionzoo.errors import InputError
 from fusionzoo.inference import fuse_images
 
 
@@ -47,7 +48,9 @@ TENSOR = torch.from_numpy(GREY)
         (GREY[0], ValueError, r"shape \(8,\); an array is"),
         (GREY[..., None][..., [0, 0]], ValueError, r"\(6, 8, 2\); an array is"),
         (random_array((3, 6, 8)), ValueError, r"\(3, 6, 8\).*move the channels last"),
-        (random_array((2, 3, 6, 8)), ValueError, "a batch is a list of arrays"),
+        (random_array((2, 3, 6, 8)), ValueError, r"as a batch.*move the channels last"),
+        (random_array((20, 30, 8)), ValueError, r"\(20, 30, 8\); an array is"),
+        (np.ma.masked_greater(GREY, 200), ValueError, r"masked array.*\.filled"),
         (torch.rand(2, 6, 8), ValueError, r"\(2, 6, 8\); a tensor is"),
         (torch.rand(6, 8, 3), ValueError, r"\(6, 8, 3\).*move the channels first"),
         (torch.rand(1, 1, 1, 6, 8), ValueError, "a tensor is"),
@@ -117,6 +120,17 @@ def test_mismatched_lists_and_batches_are_refused(ir, vi, message):
         {"vi_range": (0, 1, 2)},
         {"vi_range": "ab"},
         {"value_range": (1, 0)},
+        {"vi_range": ("0", "1")},
+        {"vi_range": (-1e308, 1e308)},
+        {"color": "no"},
+        {"color": 0},
+        {"grad": 1},
+        {"color_from": "rgb"},
+        {"device": "cuda:99"},
+        {"device": "gpu"},
+        {"device": "meta"},
+        {"device": 1.5},
+        {"batch_size": True},
         {"batch_size": 0},
         {"batch_size": 2.0},
         {"size_multiple": 0},
@@ -128,8 +142,10 @@ def test_mismatched_lists_and_batches_are_refused(ir, vi, message):
 )
 def test_bad_options_are_refused_by_name(options):
     (name,) = options
-    with pytest.raises(ValueError, match=f"^{name}=.*; pass "):
+    with pytest.raises(InputError, match=f"^{name}(=.*; pass | must be one of)"):
         fuse_images(mean, GREY, GREY, **options)
+    with pytest.raises(InputError, match=f"^{name}"):  # before any file is read
+        fuse_images(mean, "no/such.png", "no/such.png", **options)
 
 
 def test_damaged_file_is_named(tmp_path):

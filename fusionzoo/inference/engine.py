@@ -9,8 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusionzoo.errors import InputError, ResultError
 from fusionzoo.inference.color import to_grey
-from fusionzoo.inference.geometry import pad_to, scale_like, scale_to
+from fusionzoo.inference.geometry import pad_to, padded_side, scale_like, scale_to
+from fusionzoo.inference.hints import Hints
+from fusionzoo.inference.memory import (
+    DEFAULT_BYTES_PER_PIXEL,
+    check_memory,
+    memory_errors_explained,
+)
+from fusionzoo.inference.options import check_count, check_options
 from fusionzoo.inference.ranges import Limits, check_range, from_unit, to_unit
 from fusionzoo.inference.sources import Source, read_source
 
@@ -33,28 +41,33 @@ def fuse_images(
     size_multiple: int = 1,
     min_size: int = 1,
     value_range: tuple[float, float] = (0.0, 1.0),
+    bytes_per_pixel: float = DEFAULT_BYTES_PER_PIXEL,
     grad: bool = False,
 ) -> Any:
     """Fuse infrared with visible images by a network; the contract behind ``model.fuse``.
 
-    **Kinds.** ``ir`` and ``vi`` are each, independently, a path (``str`` or ``os.PathLike``), a PIL
-    image, a numpy array ``(H, W)`` / ``(H, W, 1|3|4)``, or a torch tensor ``(H, W)`` /
-    ``(C, H, W)`` / ``(B, C, H, W)`` with C of 1, 3 or 4; of uint8, uint16, int32, float16, float32
-    or float64. Or both are lists (or tuples) of the same length of any of these, of differing
-    sizes and kinds. PIL images, from files or not, are turned upright by their EXIF orientation;
-    palettes become RGB (grey, if all their colours are), CMYK and other colour spaces RGB, 1-bit
-    images 8-bit grey.
+    **Kinds.** ``ir`` and ``vi`` are each, independently, a path (``str`` or ``os.PathLike``), the
+    content of a file (``bytes`` or ``io.BytesIO``), a PIL image, a numpy array ``(H, W)`` /
+    ``(H, W, 1|3|4)`` / ``(B, H, W)`` / ``(B, H, W, 1|3|4)``, or a torch tensor ``(H, W)`` /
+    ``(C, H, W)`` / ``(B, C, H, W)`` with C of 1, 3 or 4; of uint8, uint16, int16, int32, int64,
+    float16, float32 or float64. Or both are lists (or tuples) of the same length of any of these,
+    of differing sizes and kinds. An array of three dimensions is one image if its last dimension is
+    1, 3 or 4, and a batch of grey images otherwise; say ``(B, H, W, 1)`` for a batch of images that
+    are so narrow. What :func:`fusionzoo.inference.read_image` says of files holds here. PIL images,
+    from files or not, are turned upright by their EXIF orientation; palettes become RGB (grey, if
+    all their colours are), CMYK and other colour spaces RGB, 1-bit images 8-bit grey.
 
     **What comes back** is of the kind of ``vi``, with its height and width, bit depth and device:
-    for a path a PIL image; a PIL image of mode L, LA, RGB, RGBA, I;16, I or F; an array of ``vi``'s
-    dtype and number of dimensions; a tensor likewise, on the device of ``vi``; for a list, a list.
-    An alpha channel of ``vi`` comes back untouched; one of ``ir`` is dropped.
+    for a file a PIL image; a PIL image of mode L, LA, RGB, RGBA, I;16, I or F, with the colour
+    profile (ICC) of ``vi``; an array of ``vi``'s dtype and number of dimensions; a tensor likewise,
+    on the device of ``vi``; for a list, a list. An alpha channel of ``vi`` comes back untouched;
+    one of ``ir`` is dropped.
 
     **Colour.** The network sees grey. A colour ``vi`` is fused in luma and its chroma put back
     (full-range BT.601), clipped to the value range; three equal channels give three equal
     channels. A colour ``ir`` is reduced to luma. With ``color=False`` a single-channel image
-    comes back, without alpha: ``(H, W)`` for an array ``(H, W, 3|4)``, ``(1, H, W)`` for a
-    tensor ``(3|4, H, W)``, a grey PIL image.
+    comes back, without alpha: ``(H, W)`` for an array ``(H, W, 3|4)``, ``(B, H, W)``
+    for a batch, ``(1, H, W)`` for a tensor ``(3|4, H, W)``, a grey PIL image.
 
     With ``color_from="ir"`` the two change places in all of this: what comes back is of the kind
     of ``ir``, with its size, depth, alpha, values and colour (PET and SPECT, in pseudo-colour, are
@@ -62,7 +75,8 @@ def fuse_images(
 
     **Values.** For each image ``lo`` and ``hi`` become 0 and 1, values beyond are clipped, and the
     result is mapped back by those of ``vi``, rounded (never truncated) for integers and clipped
-    to what the dtype holds. They are
+    to what the dtype holds, floats too: a float16 result never exceeds 65504, whatever ``hi``
+    is. Values and ranges lie within ±1e300. ``lo`` and ``hi`` are
 
     - ``ir_range`` or ``vi_range``, in the image's own units, if given;
     - 0 and 255 for 8-bit images;
@@ -82,6 +96,14 @@ def fuse_images(
     result to float tensors ``ir`` and ``vi`` and to the network; ``vi`` must be a float tensor.
     ``lo`` and ``hi`` count as constants. Results are ordinary tensors in both cases.
 
+    **Warnings.** A :class:`fusionzoo.errors.FusionZooWarning` of one line says, once a call, that
+    the picture will probably be wrong: ``vi`` grey and ``ir`` in colour (the reverse with
+    ``color_from="ir"``), ``resize`` to another aspect ratio (by more than 2 %), an array
+    ``(3|4, H, W)`` taken for a batch, a file of which only the first page is read.
+
+    **Memory.** On Linux, images whose network would take more memory than there is are refused
+    before it is taken. ``FUSIONZOO_MEMORY_GB`` in the environment sets how much may be used.
+
     **No side effects.** Arguments are not modified, even if the network writes to its inputs;
     grad mode, random state and default dtype stay; the call keeps no state, so threads may share
     it; equal calls give equal bits as far as ``run`` does.
@@ -98,29 +120,38 @@ def fuse_images(
         color_from: ``"vi"`` or ``"ir"``: the image that the result takes after.
         device: where the network is; None is where ``vi`` is (the CPU for all but tensors).
         dtype: the network's floating dtype; conversions around it are float32, or float64 for
-            int32 and float64 images.
+            int32, int64, float64 and very large values.
         batch_size: how many images of equal size go through the network at once; changes memory
             and time, not the result beyond float rounding.
         size_multiple: height and width the network takes are multiples of this.
         min_size: least height and width the network takes.
         value_range: what the network takes and gives; its output is clipped to it.
+        bytes_per_pixel: the most memory of the CPU that fusing takes in float32, by the padded
+            image's pixels.
         grad: keep the autograd graph.
 
     Raises:
-        FileNotFoundError: a path leads nowhere.
-        TypeError: a kind or dtype that is not listed (bool, complex, ...).
-        ValueError: differing sizes, sides under 2 pixels, NaN or infinite values, wrong channel
-            counts, lists or batches of differing length, damaged files, wrong options. All errors
-            name the argument, the problem and the remedy.
-        RuntimeError: the network gave NaN or another shape.
+        MissingFileError: a FileNotFoundError: a path leads nowhere.
+        FileError: an OSError: a file cannot be opened.
+        InputTypeError: a TypeError: a kind or dtype that is not listed (bool, complex, ...).
+        InputError: a ValueError: differing sizes, sides under 2 pixels, NaN or infinite values,
+            wrong channel counts, lists or batches of differing length, masked arrays, damaged
+            files, wrong options. All errors name the argument, the problem and the remedy.
+        OutOfMemoryError: a MemoryError: the memory does not suffice.
+        ResultError: a RuntimeError: the network gave NaN or another shape.
     """
-    _check_options(resize, color_from, dtype, batch_size, size_multiple, min_size)
+    check_options(
+        color=color, ir_range=ir_range, vi_range=vi_range, resize=resize, color_from=color_from,
+        device=device, dtype=dtype, batch_size=batch_size, grad=grad,
+    )  # fmt: skip
+    check_count("size_multiple", size_multiple)
+    check_count("min_size", min_size)
     network = _Network(
         run, None if device is None else torch.device(device), dtype, size_multiple, min_size,
-        check_range(value_range, "value_range") or (0.0, 1.0),
+        check_range(value_range, "value_range") or (0.0, 1.0), bytes_per_pixel,
     )  # fmt: skip
     ranges = check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range")
-    prepare = _Preparation(color, *ranges, resize, color_from, grad)
+    prepare = _Preparation(bool(color), *ranges, resize, color_from, bool(grad), Hints())
     ir_items, vi_items, is_list = _as_lists(ir, vi)
 
     def pairs() -> Iterator[_Pair]:
@@ -128,7 +159,7 @@ def fuse_images(
             suffix = f"[{index}]" if is_list else ""
             yield prepare(index, one_ir, one_vi, suffix)
 
-    with torch.set_grad_enabled(grad):
+    with torch.set_grad_enabled(bool(grad)), memory_errors_explained():
         results = _fuse_pairs(pairs(), network, batch_size)
     return results if is_list else results[0]
 
@@ -144,12 +175,13 @@ class _Pair:
     alpha: Tensor | None  # (B, 1, H, W), raw
     limits: list[Limits]
     source: Source  # the image that the result takes after
+    dtype: torch.dtype  # that its values are computed in
     fused: dict[int, Tensor] = field(default_factory=dict)
 
     def finished(self) -> Any:
         """The result, of the source's kind, once ``fused`` holds all images."""
         fused = torch.stack([self.fused[number] for number in range(len(self.vi))])
-        fused = fused.to(self.source.colors.device).to(self.vi.dtype)
+        fused = fused.to(self.source.colors.device).to(self.dtype)
         if self.chroma is not None:
             # With CbCr kept, R - Y, G - Y and B - Y are kept too: the same as converting to YCbCr
             # and back, but exact for grey, whose differences are 0.
@@ -168,18 +200,21 @@ class _Preparation:
     resize: str | None
     color_from: str
     grad: bool
+    hints: Hints
 
     def __call__(self, index: int, ir: Any, vi: Any, suffix: str) -> _Pair:
         ir, vi = read_source(ir, "ir" + suffix), read_source(vi, "vi" + suffix)
         # The result takes after the one; of the other only its grey image is needed.
         one, other = (vi, ir) if self.color_from == "vi" else (ir, vi)
         if self.grad and not one.float_tensor:
-            raise ValueError(
+            raise InputError(
                 f"grad=True needs {one.name} as a float tensor; convert it or drop grad"
             )
         _check_pair(ir, vi, self.resize)
         colors, limits = to_unit(one.colors, self._range_of(one, vi), one.name)
-        other_grey = to_grey(to_unit(other.colors, self._range_of(other, vi), other.name)[0])
+        other_colors, _ = to_unit(other.colors, self._range_of(other, vi), other.name)
+        self._warn(one, other, colors, other_colors)
+        other_grey = to_grey(other_colors)
         alpha = one.alpha if self.color else None
         if self.resize == self.color_from:
             colors = scale_to(colors, other.size)
@@ -190,7 +225,16 @@ class _Preparation:
         luma = to_grey(colors)
         chroma = colors - luma if self.color and colors.shape[1] == 3 else None
         greys = (other_grey, luma) if one is vi else (luma, other_grey)
-        return _Pair(index, *greys, chroma, alpha, limits, one)
+        return _Pair(index, *greys, chroma, alpha, limits, one, colors.dtype)
+
+    def _warn(self, one: Source, other: Source, colors: Tensor, other_colors: Tensor) -> None:
+        self.hints.swapped(colors, other_colors, (one.name, other.name), self.color_from)
+        if self.resize is not None:
+            scaled, target = (one, other) if self.resize == self.color_from else (other, one)
+            self.hints.stretched(scaled.size, target.size, scaled.name, self.resize)
+        for source in (one, other):
+            if source.shape is not None:
+                self.hints.channels_first(source.shape, source.name)
 
     def _range_of(self, source: Source, vi: Source) -> Limits | None:
         return self.vi_range if source is vi else self.ir_range
@@ -204,6 +248,7 @@ class _Network:
     size_multiple: int
     min_size: int
     value_range: Limits
+    bytes_per_pixel: float
 
     def place(self, vi: Tensor) -> torch.device:
         return vi.device if self.device is None else self.device
@@ -211,15 +256,21 @@ class _Network:
     def __call__(self, irs: Sequence[Tensor], vis: Sequence[Tensor]) -> Tensor:
         """Fuse like-sized ``(1, H, W)`` in [0, 1] to ``(B, 1, H, W)`` in [0, 1]."""
         height, width = vis[0].shape[-2:]
+        if self.place(vis[0]).type == "cpu":
+            down, across = (
+                padded_side(side, self.size_multiple, self.min_size) for side in (height, width)
+            )
+            double = 2 if self.dtype == torch.float64 else 1
+            check_memory(len(vis), down, across, self.bytes_per_pixel * double)
         inputs = [self._to_network(images, self.place(vis[0])) for images in (irs, vis)]
         output = self.run(*inputs)
         if not isinstance(output, Tensor) or output.shape != inputs[1].shape:
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise RuntimeError(f"the network gave {shape} for {tuple(inputs[1].shape)}")
+            raise ResultError(f"the network gave {shape} for {tuple(inputs[1].shape)}")
         low, high = self.value_range
         output = (output[..., :height, :width].to(self._exact) - low) / (high - low)
         if output.isnan().any():
-            raise RuntimeError(
+            raise ResultError(
                 f"the network gave NaN in {self.dtype}; use float32, or check the weights"
             )
         return output.clamp(0, 1)
@@ -266,11 +317,11 @@ def _as_lists(ir: Any, vi: Any) -> tuple[Sequence[Any], Sequence[Any], bool]:
     many_ir, many_vi = isinstance(ir, list | tuple), isinstance(vi, list | tuple)
     if many_ir != many_vi:
         one, other = ("ir", "vi") if many_ir else ("vi", "ir")
-        raise ValueError(f"{one} is a list and {other} is not; pass both as lists, or neither")
+        raise InputError(f"{one} is a list and {other} is not; pass both as lists, or neither")
     if not many_ir:
         return [ir], [vi], False
     if len(ir) != len(vi):
-        raise ValueError(
+        raise InputError(
             f"ir lists {len(ir)} images and vi {len(vi)}; pass lists of equal length, pair by pair"
         )
     return ir, vi, True
@@ -278,28 +329,20 @@ def _as_lists(ir: Any, vi: Any) -> tuple[Sequence[Any], Sequence[Any], bool]:
 
 def _check_pair(ir: Source, vi: Source, resize: str | None) -> None:
     if len(ir.colors) != len(vi.colors):
-        raise ValueError(
+        for one, other in ((ir, vi), (vi, ir)):
+            if one.shape is not None:
+                raise InputError(
+                    f"{one.name} has shape {one.shape}, a batch of {len(one.colors)} grey images, "
+                    f"and {other.name} holds {len(other.colors)}; pass batches of equal length, or "
+                    "move the channels last if it is one colour image"
+                )
+        raise InputError(
             f"{ir.name} holds {len(ir.colors)} images and {vi.name} {len(vi.colors)}; "
             "pass batches of equal length"
         )
     if ir.size != vi.size and resize is None:
-        raise ValueError(
+        raise InputError(
             f"{ir.name} is {ir.size[0]} x {ir.size[1]} (height x width) and {vi.name} "
             f"{vi.size[0]} x {vi.size[1]}; pass images of one size that show the same scene, or "
             "resize='ir' or resize='vi' to scale that one to the other's size"
         )
-
-
-def _check_options(
-    resize: Any, color_from: Any, dtype: Any, batch_size: Any, size_multiple: Any, min_size: Any
-) -> None:
-    if resize not in (None, "ir", "vi"):
-        raise ValueError(f"resize={resize!r}; pass None, 'ir' or 'vi'")
-    if color_from not in ("ir", "vi"):
-        raise ValueError(f"color_from={color_from!r}; pass 'ir' or 'vi'")
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"dtype={dtype!r}; pass a floating dtype such as torch.float32")
-    counts = {"batch_size": batch_size, "size_multiple": size_multiple, "min_size": min_size}
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}={value!r}; pass an integer of at least 1")

@@ -7,6 +7,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 
+def padded_side(side: int, size_multiple: int, min_size: int) -> int:
+    """The next multiple of ``size_multiple`` that is at least ``side`` and ``min_size``."""
+    side = max(side, min_size)
+    return side + -side % size_multiple
+
+
 def pad_to(images: Tensor, size_multiple: int = 1, min_size: int = 1) -> Tensor:
     """Extend ``(B, C, H, W)`` at the bottom and right to sizes that a network takes.
 
@@ -15,10 +21,7 @@ def pad_to(images: Tensor, size_multiple: int = 1, min_size: int = 1) -> Tensor:
     than what is added, repeated otherwise. Without need, the tensor itself is returned.
     """
     height, width = images.shape[-2:]
-    down, right = (
-        -max(side, min_size) % size_multiple + max(side, min_size) - side
-        for side in (height, width)
-    )
+    down, right = (padded_side(side, size_multiple, min_size) - side for side in (height, width))
     if down:
         images = pad(images, (0, 0, 0, down), mode="reflect" if down < height else "replicate")
     if right:

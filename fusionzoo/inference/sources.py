@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fusionzoo.errors import InputError, InputTypeError
 from fusionzoo.inference.pillow import array_to_pil, icc_profile_of, plain
 from fusionzoo.inference.ranges import DTYPES, check_range, to_unit
 from fusionzoo.inference.reading import FILE_KINDS, open_image
 
+CHANNELS = (1, 3, 4)
 DTYPE_NAMES = "uint8, uint16, int16, int32, int64, float16, float32 or float64"
 
 
@@ -28,6 +30,8 @@ class Source:
         alpha: raw values ``(B, 1, H, W)``, or None.
         give_back: makes the argument's kind of image of raw values ``(B, C, H, W)``.
         float_tensor: the argument is one, so gradients can pass.
+        shape: of an array that is taken for a batch of grey images and may as well be one colour
+            image with its channels first; None otherwise.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Source:
     alpha: Tensor | None
     give_back: Callable[[Tensor], Any]
     float_tensor: bool = False
+    shape: tuple[int, ...] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -44,10 +49,11 @@ class Source:
 
 
 def read_source(image: Any, name: str) -> Source:
-    """Open a path, PIL image, array or tensor.
+    """Open a file, PIL image, array or tensor.
 
     Raises:
-        ValueError, TypeError, FileNotFoundError: naming `name`, the problem and the remedy.
+        InputError, InputTypeError, MissingFileError, FileError: naming `name`, the problem and
+            the remedy.
     """
     if isinstance(image, FILE_KINDS):
         image = open_image(image, name)
@@ -57,9 +63,9 @@ def read_source(image: Any, name: str) -> Source:
         return _from_array(image, name)
     if isinstance(image, Tensor):
         return _from_tensor(image, name)
-    raise TypeError(
-        f"{name} is a {type(image).__name__}; pass a path, PIL image, numpy array, torch tensor "
-        "or a list of these"
+    raise InputTypeError(
+        f"{name} is a {type(image).__name__}; pass a path, PIL image, numpy array, torch tensor, "
+        "the bytes of a file, or a list of these"
     )
 
 
@@ -79,49 +85,63 @@ def normalise(
     source = read_source(image, name)
     unit, _ = to_unit(source.colors, check_range(value_range, "value_range"), name)
     if len(unit) != 1:
-        raise ValueError(f"{name} is a batch of {len(unit)} images; pass them one by one")
+        raise InputError(f"{name} is a batch of {len(unit)} images; pass them one by one")
     return unit[0].to(torch.float32)
 
 
 def _from_pil(image: Image.Image, name: str) -> Source:
     if 0 in image.size:
-        raise ValueError(f"{name} is empty; pass an image of at least 2 x 2 pixels")
+        raise InputError(f"{name} is empty; pass an image of at least 2 x 2 pixels")
     image = plain(image)
     values = np.asarray(image)
-    planes = _planes(values if values.ndim == 3 else values[..., None])
+    planes = _planes(values[None] if values.ndim == 3 else values[None, ..., None])
     colors, alpha = _split_alpha(planes, name)
     profile = icc_profile_of(image)
     return Source(name, colors, alpha, lambda stack: array_to_pil(_pixels(stack), profile))
 
 
 def _from_array(array: np.ndarray, name: str) -> Source:
-    dtype, ndim = array.dtype, array.ndim
+    dtype, shape = array.dtype, array.shape
     native = dtype.newbyteorder("=")
     _check_dtype(str(native), [str(known).removeprefix("torch.") for known in DTYPES], name)
-    if ndim not in (2, 3) or (ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        hint = "; move the channels last" if ndim == 3 and array.shape[0] in (1, 3, 4) else ""
-        raise ValueError(
-            f"{name} has shape {array.shape}; an array is (H, W) or (H, W, 1|3|4){hint}, "
-            "a batch is a list of arrays"
+    if np.ma.is_masked(array):
+        raise InputError(
+            f"{name} is a masked array, and masked pixels cannot be left out; fill them first, "
+            "e.g. with .filled(0)"
+        )
+    has_channels = array.ndim in (3, 4) and shape[-1] in CHANNELS
+    is_batch = array.ndim == 4 or (array.ndim == 3 and not has_channels)
+    if not has_channels and array.ndim != 2 and not (is_batch and _may_be_batch(shape)):
+        hint = "; move the channels last" if array.ndim == 4 and shape[1] in CHANNELS else ""
+        raise InputError(
+            f"{name} has shape {shape}; an array is (H, W), (H, W, 1|3|4), or, as a batch, "
+            f"(B, H, W) or (B, H, W, 1|3|4){hint}"
         )
     pixels = np.asarray(array).astype(native, copy=False)
-    planes = _planes(pixels if ndim == 3 else pixels[..., None])
+    pixels = pixels if has_channels else pixels[..., None]
+    planes = _planes(pixels if is_batch else pixels[None])
 
     def give_back(stack: Tensor) -> np.ndarray:
-        pixels = _pixels(stack)
-        if ndim == 3 and array.shape[2] == 1:
-            pixels = pixels[..., None]
-        return np.ascontiguousarray(pixels, dtype=dtype)
+        pixels = stack.permute(0, 2, 3, 1).cpu().numpy()
+        if pixels.shape[-1] == 1 and not (has_channels and shape[-1] == 1):
+            pixels = pixels[..., 0]
+        return np.ascontiguousarray(pixels if is_batch else pixels[0], dtype=dtype)
 
-    return Source(name, *_split_alpha(planes, name), give_back)
+    ambiguous = shape if array.ndim == 3 and is_batch and shape[0] in (3, 4) else None
+    return Source(name, *_split_alpha(planes, name), give_back, shape=ambiguous)
+
+
+def _may_be_batch(shape: tuple[int, ...]) -> bool:
+    """Whether ``(B, H, W)`` is one, rather than an image with its many channels last."""
+    return len(shape) == 3 and (shape[2] >= 16 or shape[2] > min(shape[:2])) and shape[2] > 2
 
 
 def _from_tensor(tensor: Tensor, name: str) -> Source:
     _check_dtype(str(tensor.dtype), [str(known) for known in DTYPES], name)
     ndim = tensor.ndim
-    if ndim not in (2, 3, 4) or (ndim > 2 and tensor.shape[-3] not in (1, 3, 4)):
-        hint = "; move the channels first" if ndim > 2 and tensor.shape[-1] in (1, 3, 4) else ""
-        raise ValueError(
+    if ndim not in (2, 3, 4) or (ndim > 2 and tensor.shape[-3] not in CHANNELS):
+        hint = "; move the channels first" if ndim > 2 and tensor.shape[-1] in CHANNELS else ""
+        raise InputError(
             f"{name} has shape {tuple(tensor.shape)}; a tensor is (H, W), (C, H, W) or "
             f"(B, C, H, W) with C of 1, 3 or 4{hint}"
         )
@@ -137,32 +157,32 @@ def _from_tensor(tensor: Tensor, name: str) -> Source:
 
 def _check_dtype(dtype: str, known: list[str], name: str) -> None:
     if dtype not in known:
-        raise TypeError(f"{name} is {dtype}; convert it to {DTYPE_NAMES}")
+        raise InputTypeError(f"{name} is {dtype}; convert it to {DTYPE_NAMES}")
 
 
 def _planes(pixels: np.ndarray) -> Tensor:
-    """``(H, W, C)`` as a tensor ``(1, C, H, W)``, without a copy where memory allows it."""
+    """``(B, H, W, C)`` as a tensor ``(B, C, H, W)``, without a copy where memory allows it."""
     if not pixels.flags.writeable or any(stride < 0 for stride in pixels.strides):
         pixels = pixels.copy()
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def _pixels(stack: Tensor) -> np.ndarray:
     """The one image of a stack as ``(H, W)`` or ``(H, W, C)``."""
-    pixels = stack[0].permute(1, 2, 0).cpu().numpy()
+    pixels: np.ndarray = stack[0].permute(1, 2, 0).cpu().numpy()
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
 def _split_alpha(stack: Tensor, name: str) -> tuple[Tensor, Tensor | None]:
     if 0 in stack.shape or min(stack.shape[-2:]) < 2:
         height, width = stack.shape[-2:]
-        raise ValueError(
+        raise InputError(
             f"{name} is {height} x {width} (height x width) in a batch of {len(stack)}; "
             "pass images of at least 2 x 2 pixels"
         )
     if stack.shape[1] in (2, 4):
         alpha = stack[:, -1:]
         if alpha.is_floating_point() and not alpha.isfinite().all():
-            raise ValueError(f"{name} contains NaN or infinite alpha values; replace them first")
+            raise InputError(f"{name} contains NaN or infinite alpha values; replace them first")
         return stack[:, :-1], alpha
     return stack, None
