@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import InputError
-from fusionzoo.inference import fuse_images, ycbcr_to_rgb
+from fusionzoo.inference import check_options, fuse_images, ycbcr_to_rgb
 from fusionzoo.network import FusionNetwork, check_network, eval_view, ready_copy, uncompiled
 from fusionzoo.weights import make_config, write_pretrained
 
@@ -84,11 +84,12 @@ class FusionModule(lightning.LightningModule):
     ) -> Any:
         """Fuse an infrared image (or a list of them) with its visible partner.
 
-        Takes a path, PIL image, numpy array ``(H, W)`` / ``(H, W, 1|3|4)``, torch tensor
-        ``(H, W)`` / ``(C, H, W)`` / ``(B, C, H, W)``, or lists of these (a batch of differing
-        sizes). What comes back is of the kind, size and bit depth that came in as ``vi``; a path
-        gives a PIL image. :func:`fusionzoo.inference.fuse_images` states the whole contract for
-        kinds, value ranges, colour and errors.
+        Takes a path, the bytes of a file, PIL image, numpy array ``(H, W)`` / ``(H, W, 1|3|4)`` /
+        ``(B, H, W)`` / ``(B, H, W, 1|3|4)``, torch tensor ``(H, W)`` / ``(C, H, W)`` /
+        ``(B, C, H, W)``, or lists of these (a batch of differing sizes). What comes back is of the
+        kind, size and bit depth that came in as ``vi``; a path gives a PIL image.
+        :func:`fusionzoo.inference.fuse_images` states the whole contract for kinds, value ranges,
+        colour, warnings and errors.
 
         ``modalities`` tells what the two are; in medical models ``ir`` is the functional image
         (PET, SPECT, CT), ``vi`` the MRI, and since ``color_from`` is ``"ir"`` there, the result
@@ -117,9 +118,19 @@ class FusionModule(lightning.LightningModule):
             grad: keep the autograd graph, for float tensors.
 
         Raises:
-            ValueError, TypeError, FileNotFoundError: naming the argument, the problem and the
-                remedy.
+            InputError, InputTypeError, MissingFileError, FileError, OutOfMemoryError: naming the
+                argument, the problem and the remedy.
         """
+        check_options(
+            color=color,
+            ir_range=ir_range,
+            vi_range=vi_range,
+            resize=resize,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            grad=grad,
+        )
         target = self.device if device is None else torch.device(device)
         network = self._network_for(target, dtype, grad)
         return fuse_images(
@@ -157,6 +168,7 @@ class FusionModule(lightning.LightningModule):
             it takes ``ir``, ``vi`` and the options of :meth:`fuse` but ``device``, ``dtype`` and
             ``grad``. Threads may share it.
         """
+        check_options(device=device, dtype=dtype)
         target = self.device if device is None else torch.device(device)
         network = ready_copy(self.network, target, dtype)
         return partial(fuse_images, network, **self._how(target, dtype))
@@ -171,6 +183,7 @@ class FusionModule(lightning.LightningModule):
             "size_multiple": declared.size_multiple,
             "min_size": declared.min_size,
             "value_range": declared.value_range,
+            "bytes_per_pixel": getattr(declared, "bytes_per_pixel", None),
         }
 
     def _network_for(self, device: torch.device, dtype: torch.dtype, grad: bool) -> nn.Module:

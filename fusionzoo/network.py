@@ -26,6 +26,9 @@ class FusionNetwork(Protocol):
         value_range: smallest and largest value of the images that the network takes and gives.
         size_multiple: H and W have to be multiples of this; 1 takes any size.
         min_size: least H and W.
+
+    A class may also declare ``bytes_per_pixel``: the most memory that fusing an image takes on the
+    CPU in float32, by the image's pixels. Images for which the machine has too little are refused.
     """
 
     value_range: ClassVar[tuple[float, float]]

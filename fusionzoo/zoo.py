@@ -215,6 +215,7 @@ def load_network(
         size_multiple=declared.size_multiple,
         min_size=declared.min_size,
         value_range=declared.value_range,
+        bytes_per_pixel=getattr(declared, "bytes_per_pixel", None),
     )
 
 

@@ -37,6 +37,9 @@ LIMITS = {
     "int64": (-70000, 70000),
 }
 
+# What is fused here are random values; tests/test_inference_hints.py has the warnings.
+pytestmark = pytest.mark.filterwarnings("ignore::fusionzoo.errors.FusionZooWarning")
+
 
 def keep_vi(ir, vi):
     return vi

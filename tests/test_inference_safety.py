@@ -13,6 +13,9 @@ from torch import nn
 from fusionzoo.errors import InputError
 from fusionzoo.inference import fuse_images
 
+# What is fused here are random values; tests/test_inference_hints.py has the warnings.
+pytestmark = pytest.mark.filterwarnings("ignore::fusionzoo.errors.FusionZooWarning")
+
 
 def mean(ir, vi):
     return (ir + vi) / 2

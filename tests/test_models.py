@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import fusionzoo
-from fusionzoo.errors import InputTypeError
+from fusionzoo.errors import InputError, InputTypeError, OutOfMemoryError
 from fusionzoo.models import MODELS
 from fusionzoo.module import FusionModule
 from fusionzoo.network import check_network
@@ -43,6 +43,33 @@ def test_a_network_that_does_not_declare_what_it_needs_is_refused():
 
     with pytest.raises(InputTypeError, match="Bare does not declare value_range, min_size, for_"):
         FusionModule(Bare())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": "float32"},
+        {"device": "cuda:99"},
+        {"device": "gpu"},
+        {"grad": 1},
+        {"batch_size": True},
+        {"color": "no"},
+        {"resize": "vis"},
+        {"ir_range": (1, 0)},
+    ],
+    ids=str,
+)
+def test_wrong_options_are_refused_by_name_before_anything_else(model, options):
+    (name,) = options
+    with pytest.raises(InputError, match=f"^{name}(=| must be)"):
+        model.fuse("no/such.png", "no/such.png", **options)
+
+
+def test_a_picture_that_needs_more_memory_than_there_is_is_refused(model, monkeypatch):
+    monkeypatch.setenv("FUSIONZOO_MEMORY_GB", "0.2")
+    ir = torch.zeros(1, 1000, 1000)
+    with pytest.raises(OutOfMemoryError, match=r"1000 x 1000 .* takes about .* GB.*lapnet"):
+        model.fuse(ir, ir)
 
 
 @pytest.mark.parametrize("size", [(33, 47), (64, 1000), (2, 2), (5, 120)], ids=str)

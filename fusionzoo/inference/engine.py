@@ -41,7 +41,7 @@ def fuse_images(
     size_multiple: int = 1,
     min_size: int = 1,
     value_range: tuple[float, float] = (0.0, 1.0),
-    bytes_per_pixel: float = DEFAULT_BYTES_PER_PIXEL,
+    bytes_per_pixel: float | None = None,
     grad: bool = False,
 ) -> Any:
     """Fuse infrared with visible images by a network; the contract behind ``model.fuse``.
@@ -127,7 +127,7 @@ def fuse_images(
         min_size: least height and width the network takes.
         value_range: what the network takes and gives; its output is clipped to it.
         bytes_per_pixel: the most memory of the CPU that fusing takes in float32, by the padded
-            image's pixels.
+            image's pixels; None supposes what many networks take.
         grad: keep the autograd graph.
 
     Raises:
@@ -148,7 +148,8 @@ def fuse_images(
     check_count("min_size", min_size)
     network = _Network(
         run, None if device is None else torch.device(device), dtype, size_multiple, min_size,
-        check_range(value_range, "value_range") or (0.0, 1.0), bytes_per_pixel,
+        check_range(value_range, "value_range") or (0.0, 1.0),
+        DEFAULT_BYTES_PER_PIXEL if bytes_per_pixel is None else bytes_per_pixel,
     )  # fmt: skip
     ranges = check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range")
     prepare = _Preparation(bool(color), *ranges, resize, color_from, bool(grad), Hints())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -61,13 +62,17 @@ def _check_device(device: Any) -> None:
         place = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise InputError(f"device={device!r}; pass a device such as 'cpu' or 'cuda'") from error
-    if place.type == "cpu":
-        return
     try:
-        torch.zeros(1, device=place).item()  # "meta" has no values
+        _try_device(place)
     # Torch raises AssertionError, RuntimeError, NotImplementedError, ... for devices it lacks.
     except Exception as error:
         raise InputError(
             f"device={str(device)!r} is not there on this machine, or not supported by this "
             "installation of torch; pass another, such as 'cpu'"
         ) from error
+
+
+@cache
+def _try_device(place: torch.device) -> None:
+    if place.type != "cpu":
+        torch.zeros(1, device=place).item()  # "meta" has no values

@@ -118,6 +118,7 @@ class CoCoNetNetwork(nn.Module):
     size_multiple = 8
     min_size = 16  # two positions a side at the lowest level
     value_range = (-1.0, 1.0)
+    bytes_per_pixel = 2200  # measured
 
     def __init__(
         self,

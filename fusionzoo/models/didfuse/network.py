@@ -115,6 +115,7 @@ class DIDFuseNetwork(nn.Module):
     size_multiple = 1
     min_size = 2  # reflection padding needs a neighbour
     value_range = (0.0, 1.0)
+    bytes_per_pixel = 2700  # measured
 
     def __init__(
         self,
