@@ -2,7 +2,9 @@
 
     import fusionzoo
 
-    model = fusionzoo.load("didfuse")
+    fused = fusionzoo.fuse("ir.png", "vi.png")
+
+    model = fusionzoo.load("coconet")
     fused = model.fuse("ir.png", "vi.png")
 
 Importing this package is quick: torch, lightning, kornia and timm load with the first model.
@@ -16,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 from fusionzoo._version import __version__
 
 if TYPE_CHECKING:
-    from fusionzoo.zoo import create_model, from_pretrained, list_models, load, push_to_hub
+    from fusionzoo.zoo import create_model, from_pretrained, fuse, list_models, load, push_to_hub
 
 __all__ = [
     "__version__",
     "create_model",
     "from_pretrained",
+    "fuse",
     "list_models",
     "load",
     "push_to_hub",
@@ -31,6 +34,7 @@ __all__ = [
 _HOMES = {
     "create_model": "fusionzoo.zoo",
     "from_pretrained": "fusionzoo.zoo",
+    "fuse": "fusionzoo.zoo",
     "list_models": "fusionzoo.zoo",
     "load": "fusionzoo.zoo",
     "push_to_hub": "fusionzoo.zoo",

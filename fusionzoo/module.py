@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import lightning
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from fusionzoo.errors import InputError
 from fusionzoo.inference import check_options, fuse_images, ycbcr_to_rgb
 from fusionzoo.network import FusionNetwork, check_network, eval_view, ready_copy, uncompiled
-from fusionzoo.weights import make_config, write_pretrained
+from fusionzoo.weights import basic_card, make_config, write_pretrained
 
 if TYPE_CHECKING:
     from fusionzoo.metrics import FusionMetrics
@@ -48,6 +49,9 @@ class FusionModule(lightning.LightningModule):
     validation_metrics: ClassVar[tuple[str, ...]] = ("EN", "SD", "SF", "Qabf", "SSIM")
     #: Metric protocol of ``fusionzoo test``.
     test_protocol: ClassVar[str] = "cddfuse"
+    #: What the card of ``save_pretrained`` says besides the options: arguments of ``basic_card``,
+    #: such as paper and licence. Set by whoever makes or loads a model by its name.
+    card_facts: Mapping[str, Any] = MappingProxyType({})
     #: How many validation pairs the TensorBoard grid shows: always the first ones.
     grid_pairs: ClassVar[int] = 4
 
@@ -222,6 +226,8 @@ class FusionModule(lightning.LightningModule):
         storage only; ``card`` replaces the generic card's text.
         """
         config = make_config(self.name, self.options)
+        if card is None:
+            card = basic_card(config, **self.card_facts)
         state = uncompiled(self.network).state_dict()
         return write_pretrained(folder, config, state, card, dtype=dtype)
 

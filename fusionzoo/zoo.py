@@ -1,4 +1,4 @@
-"""From a name to a model with its weights: list, create, load, import, share."""
+"""From a name to a model with its weights: list, create, load, fuse, import, share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fusionzoo import weights
-from fusionzoo.errors import FileError, InputError, MissingFileError, check_choice, did_you_mean
-from fusionzoo.models import MODELS, ROLES, ModelEntry, Roles
+from fusionzoo.errors import (
+    FileError,
+    InputError,
+    InputTypeError,
+    MissingFileError,
+    check_choice,
+    did_you_mean,
+)
+from fusionzoo.models import DEFAULT_MODEL, MODELS, ROLES, ModelEntry, Roles, split_key
 from fusionzoo.models.options import make_with
 
 if TYPE_CHECKING:
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "create_model",
     "from_pretrained",
+    "fuse",
     "import_weights",
     "list_models",
     "load",
@@ -34,17 +42,21 @@ __all__ = [
     "push_to_hub",
 ]
 
+_Made = TypeVar("_Made")
+
 _FILES = (".ckpt", ".safetensors", *weights.PICKLES)
 
 
-def list_models(filter: str = "*", pretrained: bool = False) -> list[str]:
-    """Return the names of models, sorted.
+def list_models(filter: str = "*", pretrained: bool = True) -> list[str]:
+    """Return the names that :func:`load` takes, sorted: ``name`` and ``name.tag``.
+
+    ``fusionzoo list`` tells which of them are on this machine, and the size of those that would
+    be downloaded.
 
     Args:
         filter: a name with shell wildcards, such as ``"co*"``; upper and lower case are alike.
-        pretrained: list what :func:`load` has trained weights for instead: ``name`` and, for
-            further weights of a model, ``name.tag``. ``fusionzoo list`` tells which of them are
-            on this machine, and the size of those that would be downloaded.
+        pretrained: ``False`` lists what :func:`create_model` takes instead: a name for each
+            paper, whether or not there are trained weights.
     """
     names = weights.weights_table() if pretrained else MODELS
     return sorted(name for name in names if fnmatchcase(name, filter.lower()))
@@ -54,14 +66,17 @@ def create_model(name: str, **options: Any) -> FusionModule:
     """Make a model with fresh weights, in train mode; :func:`load` gives trained ones.
 
     Args:
-        name: one of :func:`list_models`.
+        name: one of ``list_models(pretrained=False)``; upper and lower case are alike.
         options: the model's own keyword options; its class documents them.
 
     Raises:
         InputError: an unknown name (the closest ones are given), an unknown option (the valid
             ones are given), or a value that the model refuses.
     """
-    model_class = _entry(name).model_class()
+    import torch
+
+    entry = _entry(name)
+    name, model_class = entry.name, entry.model_class()
     valid = _options_of(model_class)
     for option in options:
         if option not in valid:
@@ -70,7 +85,11 @@ def create_model(name: str, **options: Any) -> FusionModule:
                 f"{name!r} has no option {option!r}{hint and f' ({hint})'}; its options are "
                 f"{', '.join(valid)}"
             )
-    return make_with(model_class, options, name)
+    # What is made in inference mode could never be trained, nor told from changed weights.
+    with torch.inference_mode(False):
+        model = make_with(model_class, options, name)
+    model.card_facts = _card_facts(entry)
+    return model
 
 
 def load(
@@ -90,15 +109,17 @@ def load(
 
     Args:
         name_or_path: ``name`` or ``name.tag`` of published weights
-            (``list_models(pretrained=True)``); a folder written by ``save_pretrained``, or the
+            (:func:`list_models`); a folder written by ``save_pretrained``, or the
             ``model.safetensors`` in it; a ``.ckpt`` that training wrote; or
             ``hf://owner/repo[@revision]`` for anyone's upload in this package's format. A
             model's name wins over a folder called the same: write ``./name`` for the folder.
+            Names are alike in upper and lower case.
         device: where the model goes; the CPU if not given.
         options: model options that replace those stored with the weights, e.g. ``rule="sum"``.
 
     Returns:
-        The model in eval mode and float32; the random state is left as it was.
+        The model in eval mode and float32; the random state is left as it was, also in
+        ``torch.inference_mode()``.
 
     Raises:
         MissingFileError: a file, folder, repository or revision does not exist, or may not be
@@ -108,6 +129,59 @@ def load(
             one or of another architecture. The message says which, and what to do.
     """
     return _model(_read(name_or_path, weights.HubAccess()), device, options)
+
+
+def fuse(
+    ir: Any,
+    vi: Any,
+    *,
+    model: str | os.PathLike[str] | FusionModule = DEFAULT_MODEL,
+    **options: Any,
+) -> Any:
+    """Fuse an infrared with a visible image in one call: ``fusionzoo.fuse("ir.png", "vi.png")``.
+
+    The model is loaded at the first call and kept for the next ones; of several models, the four
+    used last are. A file or folder that changes is loaded again.
+
+    Args:
+        ir: the first modality, usually infrared: a path, an image, an array, a tensor, or a list
+            of these, as for ``model.fuse``.
+        vi: the second modality, usually visible, of the same height and width.
+        model: what :func:`load` takes, or a model that is loaded already.
+        options: those of :meth:`fusionzoo.module.FusionModule.fuse`, such as ``device``,
+            ``color`` and ``resize``.
+
+    Returns:
+        The fused image, of the kind, size and bit depth of ``vi``; for a path, a PIL image.
+
+    Raises:
+        MissingFileError, FileError, InputError, InputTypeError: as :func:`load` and
+            ``model.fuse``.
+    """
+    if isinstance(model, str | os.PathLike):
+        model = _loaded(*_source_now(model))
+    elif not callable(getattr(model, "fuse", None)):
+        raise InputTypeError(
+            f"model must be a name, a path or a loaded model, not {type(model).__name__}"
+        )
+    return model.fuse(ir, vi, **options)
+
+
+@lru_cache(maxsize=4)
+def _loaded(source: str, _now: object) -> FusionModule:
+    return load(source)
+
+
+def _source_now(model: str | os.PathLike[str]) -> tuple[str, object]:
+    """Name what a model is loaded from, and what tells whether that has changed."""
+    if _is_address(model) or not _is_path(model):
+        return str(model), os.environ.get(weights.HOME_VARIABLE)
+    path = Path(os.path.expanduser(model)).absolute()
+    with weights.readable(path):
+        folder = path if path.is_dir() else path.parent
+        files = (path, folder / weights.CONFIG_NAME, folder / weights.WEIGHTS_NAME)
+        stats = [file.stat() for file in files if file.exists()]
+    return str(path), tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
 
 
 def from_pretrained(
@@ -258,7 +332,7 @@ def push_to_hub(
         model.save_pretrained(folder, dtype=dtype, card=card)
         if card is None:
             config = weights.read_config(folder)
-            text = weights.basic_card(config, source=str(address))
+            text = weights.basic_card(config, source=str(address), **model.card_facts)
             Path(folder, weights.CARD_NAME).write_text(text, encoding="utf-8")
         address = weights.upload_folder(
             folder,
@@ -319,16 +393,30 @@ def import_weights(name: str, *paths: str | os.PathLike[str]) -> Path:
 
 
 def _entry(name: str) -> ModelEntry:
-    try:
-        return MODELS[name]
-    except KeyError:
-        raise _unknown(name, MODELS) from None
+    entry = MODELS.get(name) or MODELS.get(str(name).lower())
+    if entry is None:
+        raise _unknown(name, MODELS, "models are")
+    return entry
 
 
-def _unknown(name: str, known: Iterable[str]) -> InputError:
+def _unknown(name: str, known: Iterable[str], what: str) -> InputError:
     known = sorted(known)
     hint = did_you_mean(name, known)
-    return InputError(f"unknown model {name!r}: {hint and hint + ' '}models are {', '.join(known)}")
+    return InputError(f"unknown model {name!r}: {hint and hint + ' '}{what} {', '.join(known)}")
+
+
+def _card_facts(entry: ModelEntry, key: str | None = None) -> dict[str, Any]:
+    """What a card says of a model: its paper; and for published weights their licence."""
+    facts: dict[str, Any] = {"title": entry.title, "paper": entry.paper, "tags": entry.tasks}
+    if key is not None:
+        cfg = weights.weights_table()[key]
+        facts |= {
+            "tags": [entry.task_of(key)],
+            "licence": cfg.weights_licence,
+            # True as well of a model that was trained further since.
+            "origin": f"Made from the published weights `{key}` (trained on: {cfg.training_data}).",
+        }
+    return facts
 
 
 def _options_of(model_class: type) -> list[str]:
@@ -339,15 +427,49 @@ def _options_of(model_class: type) -> list[str]:
 def _model(
     read: _Read, device: torch.device | str | None, options: Mapping[str, Any]
 ) -> FusionModule:
+    config, state, source = read
+    model = _fitted(
+        lambda: _create_stored(config, options, source), lambda made: made.network, state, source
+    )
+    model.eval()
+    entry = MODELS[config["model"]]
+    model.card_facts = _card_facts(entry, weights.published_as(source))
+    return model if device is None else _moved(model, device)
+
+
+def _fitted(
+    make: Callable[[], _Made],
+    network_of: Callable[[_Made], nn.Module],
+    state: Mapping[str, Tensor],
+    source: object,
+) -> _Made:
+    """Make a model, or a network alone, and fill it with a state.
+
+    It is made without memory first: a config that asks for a network far larger than its weights
+    is refused before the machine runs out of it.
+    """
     import torch
 
-    config, state, source = read
     # Fresh values are overwritten at once; drawing them must not shift the caller's random state.
-    with torch.random.fork_rng(devices=[]):
-        model = _create_stored(config, options, source)
-    weights.load_state(model.network, state, source=source)
-    model.eval()
-    return model if device is None else model.to(device)
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            weights.check_state(network_of(make()), state, source=source)
+        made = make()
+        weights.load_state(network_of(made), state, source=source)
+    return made
+
+
+def _moved(model: FusionModule, device: torch.device | str) -> FusionModule:
+    import torch
+
+    try:
+        return model.to(torch.device(device))
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"device={str(device)!r} cannot be used ({reason}); name one that torch finds here, "
+            "such as 'cpu'"
+        ) from error
 
 
 def _network(
@@ -361,32 +483,28 @@ def _network(
     Where an option is missing, strange, or one that only training heeds, the model's class makes
     the network: it has the defaults, and the errors.
     """
-    import torch
-
     entry = MODELS.get(config["model"])
     stored = config["options"]
     build = None if entry is None else entry.network_builder()
     wanted = set() if build is None else set(inspect.signature(build).parameters)
     known = stored.keys() <= entry.option_names() if entry else False
     if not known or not wanted <= stored.keys() or not options.keys() <= {*wanted, "task"}:
-        with torch.random.fork_rng(devices=[]):
-            model = _create_stored(config, options, source)
-        weights.load_state(model.network, state, source=source)
+        model = _model((config, state, source), None, options)
         return model.network, Roles(model.modalities, model.color_from)
     chosen = {**stored, **options}
     task = chosen.get("task", entry.tasks[0])
     check_choice("task", task, ROLES)
-    with torch.random.fork_rng(devices=[]), _without_first_values():
-        network = make_with(build, {name: chosen[name] for name in wanted}, entry.name)
-    weights.load_state(network, state, source=source)
-    return network, ROLES[task]
+    used = {name: chosen[name] for name in wanted}
+
+    def make() -> nn.Module:
+        with _without_first_values():
+            return make_with(build, used, entry.name)
+
+    return _fitted(make, lambda made: made, state, source), ROLES[task]
 
 
 def _without_first_values() -> AbstractContextManager[Any]:
-    """Leave the parameters of new layers as memory is: stored ones take their place at once.
-
-    That saves time, and spares the memory of a network too large for its weights.
-    """
+    """Leave the parameters of new layers as memory is: stored ones take their place at once."""
     from torch.overrides import TorchFunctionMode
 
     class NoFirstValues(TorchFunctionMode):
@@ -408,7 +526,8 @@ def _create_stored(
     name, stored = config["model"], config["options"]
     if name not in MODELS:
         raise InputError(
-            f"{source} is of a model that this version does not have; {_unknown(name, MODELS)}"
+            f"{source} is of a model that this version does not have; "
+            f"{_unknown(name, MODELS, 'models are')}"
         )
     strange = sorted(stored.keys() - _options_of(MODELS[name].model_class()))
     if strange:
@@ -437,12 +556,21 @@ _Read = tuple[dict[str, Any], dict[str, "Tensor"], Path]
 
 
 def _read(name_or_path: str | os.PathLike[str], access: weights.HubAccess) -> _Read:
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise InputTypeError(
+            f"a model is loaded by name or path, not from a {type(name_or_path).__name__}"
+        )
     if _is_address(name_or_path):
         address = weights.parse_address(str(name_or_path))
         return _read_folder(weights.shared_folder(address, access))
     if not _is_path(name_or_path):
         return _read_published(str(name_or_path), access)
-    path = Path(name_or_path).expanduser()
+    path = Path(os.path.expanduser(name_or_path))
+    with weights.readable(path):
+        return _read_path(path)
+
+
+def _read_path(path: Path) -> _Read:
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
@@ -474,7 +602,7 @@ def _address_or_path(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Tell ``owner/repo`` from a folder: what exists is a folder."""
     if not isinstance(source, str) or not _is_path(source) or source.endswith(_FILES):
         return source
-    if Path(source).expanduser().exists():
+    if _exists(source):
         return source
     try:
         return str(weights.parse_address(source))
@@ -487,7 +615,12 @@ def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
         return True
     if name_or_path.endswith(_FILES) or "/" in name_or_path or os.sep in name_or_path:
         return True
-    return name_or_path.partition(".")[0] not in MODELS and Path(name_or_path).exists()
+    return split_key(name_or_path)[0] not in MODELS and name_or_path != "" and _exists(name_or_path)
+
+
+def _exists(path: str) -> bool:
+    with weights.readable(path):
+        return Path(os.path.expanduser(path)).exists()
 
 
 def _read_folder(folder: Path) -> _Read:
@@ -503,19 +636,19 @@ def _read_folder(folder: Path) -> _Read:
 
 def _read_published(key: str, access: weights.HubAccess) -> _Read:
     table = weights.weights_table()
+    key = key if key in table else key.lower()
     if key not in table:
-        name = _entry(key.partition(".")[0]).name  # raises where the model itself is unknown
-        tags = sorted(k for k in table if k.partition(".")[0] == name)
-        known = f"; weights of this model: {', '.join(tags)}" if tags else ""
-        raise InputError(
-            f"there are no published weights called {key!r}{known}. Give a folder or a .ckpt, or "
-            f"train: create_model({name!r}) makes an untrained model"
-        )
+        if key in MODELS:
+            raise InputError(
+                f"there are no published weights called {key!r}. Give a folder or a .ckpt, or "
+                f"train: create_model({key!r}) makes an untrained model"
+            )
+        raise _unknown(key, table, "load takes a folder, a .ckpt, hf://owner/repo, or one of")
     cfg = table[key]
     folder = _published_folder(key, cfg, access)
     weights.verify(folder / weights.WEIGHTS_NAME, cfg)
     config, state, file = _read_folder(folder)
-    if config["model"] != key.partition(".")[0]:
+    if config["model"] != split_key(key)[0]:
         raise InputError(
             f"{folder / weights.CONFIG_NAME} is of model {config['model']!r}, not of {key!r}; "
             "install the package again"

@@ -62,7 +62,7 @@ def test_python_dash_m_is_the_command():
         check=True,
     )
     assert {row["name"].partition(".")[0] for row in json.loads(run.stdout)} == set(
-        fusionzoo.list_models()
+        fusionzoo.list_models(pretrained=False)
     )
 
 
@@ -216,7 +216,7 @@ def test_list_tells_of_weights(published, capsys):
 def test_list_without_weights(monkeypatch):
     monkeypatch.setattr(weights, "weights_table", dict)
     rows = model_rows()
-    assert [row["name"] for row in rows] == fusionzoo.list_models()
+    assert [row["name"] for row in rows] == fusionzoo.list_models(pretrained=False)
     assert {row["weights"] for row in rows} == {"none"}
     assert model_rows(pretrained=True) == []
     assert model_rows("no*such") == []

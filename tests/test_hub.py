@@ -440,31 +440,6 @@ def test_a_model_of_another_library_is_refused_before_its_weights_come(server, m
     assert not [path for path in server.asked if path.endswith(WEIGHTS_NAME)]
 
 
-def test_a_pickle_under_the_name_of_safetensors_is_refused_and_not_run(server, made, tmp_path):
-    marker = tmp_path / "ran"
-
-    class Evil:
-        def __reduce__(self):
-            return (open, (str(marker), "w"))
-
-    server.add(NAME, {**made, WEIGHTS_NAME: pickle.dumps(Evil())})
-    with pytest.raises(InputError, match="is a pickle"):
-        fusionzoo.load(f"hf://{NAME}")
-    assert not marker.exists()
-
-
-def test_a_file_that_is_not_whole_is_refused(server, made):
-    server.add(NAME, {**made, WEIGHTS_NAME: made[WEIGHTS_NAME][:-20]})
-    with pytest.raises(InputError, match="truncated or damaged"):
-        fusionzoo.load(f"hf://{NAME}")
-
-
-def test_weights_of_another_architecture_are_refused(server, made):
-    server.add(NAME, {**made, WEIGHTS_NAME: save({"w": torch.zeros(3)})})
-    with pytest.raises(InputError, match=r"do not fit DIDFuse.*missing: .*unexpected: w"):
-        fusionzoo.load(f"hf://{NAME}")
-
-
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -1,6 +1,10 @@
 """load: from names, folders and checkpoints, and what it refuses."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning
@@ -10,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import fusionzoo
 from fusionzoo import weights, zoo
-from fusionzoo.errors import MissingFileError
+from fusionzoo.errors import FileError, InputError, InputTypeError, MissingFileError
+from fusionzoo.models import DEFAULT_MODEL
 from fusionzoo.weights import CONFIG_NAME, WEIGHTS_NAME
 
 FACTS = {"origin": "a test", "training_data": "none", "weights_licence": "MIT", "hub_repo": None}
@@ -195,6 +200,109 @@ def test_meta_device_is_where_the_model_goes(folder):
     assert {p.device.type for p in loaded.parameters()} == {"meta"}
 
 
+@pytest.mark.parametrize("device", ["warp", "cuda:99", "cpu:x", 1.5])
+def test_a_device_that_is_not_there_is_named(folder, device):
+    with pytest.raises(InputError, match=f"device='{device}'") as caught:
+        fusionzoo.load(folder, device=device)
+    assert "\n" not in str(caught.value)
+
+
+def test_loading_in_inference_mode_gives_a_model_like_any_other(folder, checkpoint):
+    image = torch.rand(19, 21)
+    expected = fusionzoo.load(folder).fuse(image, image.flip(0))
+    for source in (folder, checkpoint):
+        with torch.inference_mode():
+            loaded = fusionzoo.load(source)
+            assert torch.equal(loaded.fuse(image, image.flip(0)), expected)
+        assert not any(tensor.is_inference() for tensor in loaded.network.state_dict().values())
+        assert torch.equal(loaded.fuse(image, image.flip(0)), expected)
+        loaded.network(image[None, None], image[None, None]).mean().backward()
+
+
+def test_a_config_larger_than_its_weights_takes_no_memory(folder):
+    """10⁸ channels would be 3.6 petabytes."""
+    config = json.loads((folder / CONFIG_NAME).read_text())
+    config["options"]["channels"] = 100_000_000
+    (folder / CONFIG_NAME).write_text(json.dumps(config))
+    for load in (fusionzoo.load, zoo.load_network):
+        with pytest.raises(InputError, match=r"differing in shape.*model 100000000×1×3×3"):
+            load(folder)
+
+
+# What the system refuses
+
+
+WITHOUT_RIGHTS = """
+import ctypes, os, sys
+if os.geteuid() == 0:  # root gives its right to read everything away (Linux' capset)
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, and once more
+    assert libc.capget(header, rights) == 0
+    rights[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    assert libc.capset(header, rights) == 0
+import fusionzoo
+from fusionzoo.errors import FileError
+for source in sys.argv[1:]:
+    if source.startswith("HOME="):
+        os.environ["FUSIONZOO_HOME"] = source.removeprefix("HOME=")
+        source = "didfuse"
+    try:
+        fusionzoo.load(source)
+    except FileError as error:
+        assert "\\n" not in str(error)
+        print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' rights")
+def test_what_may_not_be_read_is_told_in_one_line(folder, checkpoint, tmp_path):
+    config, closed, home = folder / CONFIG_NAME, tmp_path / "closed", tmp_path / "home"
+    shutil.copytree(folder, closed)
+    home.mkdir()
+    locked = (checkpoint, config, closed, home)
+    modes = [path.stat().st_mode for path in locked]
+    for path in locked:
+        path.chmod(0)
+    try:
+        sources = [str(checkpoint), str(folder), str(closed), f"HOME={home}"]
+        run = subprocess.run(
+            [sys.executable, "-c", WITHOUT_RIGHTS, *sources],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(fusionzoo.__file__).parents[1])},
+        )
+    finally:
+        for path, mode in zip(locked, modes, strict=True):
+            path.chmod(mode)
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert len(lines) == len(locked)
+    for line, path in zip(lines, locked, strict=True):
+        assert line.startswith(str(path))
+        assert "cannot be read (Permission denied); check the path and the rights on it" in line
+
+
+@pytest.mark.parametrize("name", ["d" * 5000, "folder/" * 800 + "x.ckpt", "./" + "d" * 300])
+def test_names_that_are_too_long_are_told_in_short(name):
+    for load in (fusionzoo.load, fusionzoo.from_pretrained):
+        with pytest.raises(FileError, match=r"cannot be read \(File name too long\)") as caught:
+            load(name)
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("source", [None, 3, b"didfuse", fusionzoo])
+def test_what_is_neither_a_name_nor_a_path_is_refused(source):
+    with pytest.raises(InputTypeError, match="by name or path"):
+        fusionzoo.load(source)
+
+
+def test_an_empty_name_is_unknown():
+    with pytest.raises(InputError, match="unknown model ''"):
+        fusionzoo.load("")
+
+
 # Checkpoints
 
 
@@ -234,6 +342,57 @@ def test_a_checkpoint_with_objects_is_refused_and_not_run(checkpoint, tmp_path):
     assert not marker.exists()
 
 
+PRUNED = "encoder.conv1.conv.weight"
+
+
+def quantised(tensor):
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize", "ignore:TypedStorage")  # torch's own parts
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda state: list(state), "'state_dict' is a list and not a dict"),
+        (lambda state: {1: 2, **state, "network.x": torch.zeros(1)}, "unexpected: x"),
+        (
+            lambda state: {key: value.to_sparse() for key, value in state.items()},
+            r"no plain tensors of numbers: .*conv\.weight is sparse coo",
+        ),
+        (
+            lambda state: {
+                key: quantised(value) if value.is_floating_point() else value
+                for key, value in state.items()
+            },
+            r"conv\.weight is quantised",
+        ),
+        (lambda state: dict.fromkeys(state, 1.5), r"conv\.weight is a float"),
+        (
+            lambda state: {
+                key: value.long() if value.is_floating_point() else value
+                for key, value in state.items()
+            },
+            r"conv\.weight is of torch\.int64, not torch\.float32",
+        ),
+        (
+            lambda state: {
+                **{k: v for k, v in state.items() if k != f"network.{PRUNED}"},
+                f"network.{PRUNED}_orig": state[f"network.{PRUNED}"],
+                f"network.{PRUNED}_mask": torch.ones_like(state[f"network.{PRUNED}"]),
+            },
+            r"are pruned \(encoder\.conv1\.conv\.weight\).*torch\.nn\.utils\.prune\.remove",
+        ),
+    ],
+)
+def test_checkpoints_of_strange_states_are_refused(checkpoint, change, problem):
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"] = change(content["state_dict"])
+    torch.save(content, checkpoint)
+    with pytest.raises(InputError, match=problem) as caught:
+        fusionzoo.load(checkpoint)
+    assert str(checkpoint) in str(caught.value)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
 def test_damaged_checkpoints_are_refused(checkpoint, keep):
     data = checkpoint.read_bytes()
@@ -263,11 +422,18 @@ def test_a_name_wins_over_a_folder_called_the_same(published, tmp_path, monkeypa
     assert torch.equal(fused_by(fusionzoo.load("./didfuse")), fused_by(two))
 
 
+def test_names_are_alike_in_upper_and_lower_case(published, tmp_path, monkeypatch):
+    published("didfuse.night", make_model(1))
+    assert torch.equal(fused_by(fusionzoo.load("DIDFuse.Night")), fused_by(make_model(1)))
+    # What was a folder stays one.
+    make_model(2).save_pretrained(tmp_path / "DIDFuse.Night")
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(fused_by(fusionzoo.load("DIDFuse.Night")), fused_by(make_model(2)))
+
+
 def test_unknown_tags_list_the_known_ones(published):
     published("didfuse.night", make_model())
-    with pytest.raises(
-        ValueError, match=r"'didfuse\.nihgt'; weights of this model: didfuse\.night"
-    ):
+    with pytest.raises(InputError, match=r"'didfuse\.nihgt': did you mean 'didfuse\.night'\?"):
         fusionzoo.load("didfuse.nihgt")
 
 
@@ -344,6 +510,71 @@ def test_home_without_the_key_falls_through_to_the_package(published, monkeypatc
     assert torch.equal(fused_by(fusionzoo.load("didfuse")), fused_by(make_model()))
 
 
+# Cards
+
+
+def test_the_card_of_published_weights_keeps_licence_and_paper(tmp_path):
+    card = (fusionzoo.load("coconet").save_pretrained(tmp_path / "m") / "README.md").read_text()
+    assert "license: other\nlicense_name: mit-vgg-19-part-cc-by-4.0\n" in card
+    assert "Licence of the weights: MIT; VGG-19 part CC BY 4.0." in card
+    assert "Weights for [CoCoNet: Coupled" in card
+    assert "](https://arxiv.org/abs/2211.10960)" in card
+    assert "the published weights `coconet` (trained on: TNO (30 pairs)" in card
+
+
+def test_a_copy_of_published_weights_is_known_by_its_hash(tmp_path):
+    copy = fusionzoo.load("didfuse", rule="sum").save_pretrained(tmp_path / "copy")
+    card = (fusionzoo.load(copy).save_pretrained(tmp_path / "m") / "README.md").read_text()
+    assert "license: mit\n" in card
+    assert "the published weights `didfuse`" in card
+
+
+def test_the_card_of_own_weights_has_the_paper_and_no_licence(folder):
+    card = (folder / "README.md").read_text()
+    assert "license: unknown" in card
+    assert "https://www.ijcai.org/proceedings/2020/135" in card
+    assert "published weights" not in card
+
+
+# One call
+
+
+def test_fuse_is_load_and_fuse(published, monkeypatch):
+    published("didfuse", make_model())
+    image = torch.randint(0, 256, (20, 24), dtype=torch.uint8)
+    expected = fusionzoo.load("didfuse").fuse(image, image.flip(0))
+    assert torch.equal(fusionzoo.fuse(image, image.flip(0), model="didfuse"), expected)
+    assert torch.equal(fusionzoo.fuse(image, image.flip(0), model=make_model().eval()), expected)
+    with pytest.raises(TypeError, match="colour"):
+        fusionzoo.fuse(image, image, model="didfuse", colour=False)
+    with pytest.raises(InputTypeError, match="model must be"):
+        fusionzoo.fuse(image, image, model=3)
+
+
+def test_fuse_takes_the_default_model():
+    image = torch.rand(20, 24)
+    expected = fusionzoo.load(DEFAULT_MODEL).fuse(image, image.flip(0))
+    assert torch.equal(fusionzoo.fuse(image, image.flip(0)), expected)
+
+
+def test_fuse_loads_once_and_again_when_the_files_change(folder, monkeypatch):
+    loads = []
+    load = zoo.load
+    monkeypatch.setattr(zoo, "load", lambda source: loads.append(source) or load(source))
+    zoo._loaded.cache_clear()
+    image = torch.rand(20, 24)
+    first = fusionzoo.fuse(image, image.flip(0), model=folder)
+    assert torch.equal(fusionzoo.fuse(image, image.flip(0), model=str(folder)), first)
+    monkeypatch.chdir(folder)
+    assert torch.equal(fusionzoo.fuse(image, image.flip(0), model=Path()), first)
+    assert loads == [str(folder)]
+    make_model(9).save_pretrained(folder)
+    changed = fusionzoo.fuse(image, image.flip(0), model=folder)
+    assert torch.equal(changed, make_model(9).eval().fuse(image, image.flip(0)))
+    assert not torch.equal(changed, first)
+    assert loads == [str(folder)] * 2
+
+
 # What the package ships
 
 
@@ -351,7 +582,9 @@ def test_home_without_the_key_falls_through_to_the_package(published, monkeypatc
 def test_shipped_weights_are_what_the_table_says(key):
     cfg = weights.weights_table()[key]
     folder = zoo._published_folder(key, cfg)
-    assert sorted(path.name for path in folder.iterdir() if path.suffix != ".png") == [
+    assert sorted(
+        path.name for path in folder.iterdir() if path.suffix not in (".png", ".yaml")
+    ) == [
         "README.md",
         CONFIG_NAME,
         WEIGHTS_NAME,

@@ -7,7 +7,8 @@ import torch
 
 import fusionzoo
 from fusionzoo import weights, zoo
-from fusionzoo.models import MODELS, ModelEntry, build_table
+from fusionzoo.errors import InputError
+from fusionzoo.models import DEFAULT_MODEL, MODELS, ModelEntry, build_table
 from fusionzoo.module import FusionModule
 
 
@@ -76,19 +77,24 @@ def test_a_network_is_built_from_the_models_options(name):
 def test_listing_is_sorted_and_takes_wildcards(monkeypatch):
     table = build_table([entry("zeta"), entry("coconet"), entry("chitnet")])
     monkeypatch.setattr(zoo, "MODELS", table)
-    assert zoo.list_models() == ["chitnet", "coconet", "zeta"]
-    assert zoo.list_models("c*") == ["chitnet", "coconet"]
-    assert zoo.list_models("C?conet") == ["coconet"]
-    assert zoo.list_models("nothing*") == []
+    assert zoo.list_models(pretrained=False) == ["chitnet", "coconet", "zeta"]
+    assert zoo.list_models("c*", pretrained=False) == ["chitnet", "coconet"]
+    assert zoo.list_models("C?conet", pretrained=False) == ["coconet"]
+    assert zoo.list_models("nothing*", pretrained=False) == []
 
 
-def test_pretrained_lists_what_has_weights(monkeypatch):
+def test_the_list_is_what_load_takes(monkeypatch):
+    assert fusionzoo.list_models() == sorted(weights.weights_table())
     publish(monkeypatch, "didfuse.tag", "didfuse")
-    assert fusionzoo.list_models(pretrained=True) == ["didfuse", "didfuse.tag"]
-    assert fusionzoo.list_models("*.tag", pretrained=True) == ["didfuse.tag"]
+    assert fusionzoo.list_models() == ["didfuse", "didfuse.tag"]
+    assert fusionzoo.list_models("*.tag") == ["didfuse.tag"]
     publish(monkeypatch)
-    assert fusionzoo.list_models(pretrained=True) == []
-    assert "didfuse" in fusionzoo.list_models()
+    assert fusionzoo.list_models() == []
+    assert "didfuse" in fusionzoo.list_models(pretrained=False)
+
+
+def test_the_default_model_is_published():
+    assert DEFAULT_MODEL in weights.weights_table()
 
 
 def test_create_model_makes_a_fresh_model_in_train_mode():
@@ -101,22 +107,37 @@ def test_create_model_makes_a_fresh_model_in_train_mode():
     assert any(not torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize("name", ["didfsue", "DIDFuse", "didfuse2"])
+@pytest.mark.parametrize("name", ["didfsue", "DIDFsue", "didfuse2"])
 @pytest.mark.parametrize("function", [fusionzoo.create_model, fusionzoo.load])
 def test_unknown_names_give_the_closest(function, name):
-    with pytest.raises(ValueError, match=rf"unknown model '{name}'.*did you mean 'didfuse'"):
+    with pytest.raises(InputError, match=rf"(?i)unknown model '{name}'.*did you mean 'didfuse'"):
         function(name)
 
 
-def test_a_name_close_to_nothing_lists_the_models():
-    with pytest.raises(ValueError, match=r"models are .*didfuse") as caught:
+def test_an_unknown_name_lists_all_that_is_taken():
+    with pytest.raises(InputError, match=r"models are .*didfuse") as caught:
         fusionzoo.create_model("qqqqqqqq")
     assert "did you mean" not in str(caught.value)
+    with pytest.raises(InputError, match=r"hf://owner/repo") as caught:
+        fusionzoo.load("qqqqqqqq")
+    assert ", ".join(fusionzoo.list_models()) in str(caught.value)
+
+
+def test_names_are_alike_in_upper_and_lower_case():
+    assert fusionzoo.create_model("DIDFuse", channels=2).name == "didfuse"
 
 
 def test_unknown_options_are_named_with_the_valid_ones():
     with pytest.raises(ValueError, match=r"no option 'rulle' \(did you mean 'rule'\?\).*channels"):
         fusionzoo.create_model("didfuse", rulle="sum")
+
+
+def test_what_is_made_in_inference_mode_can_be_trained():
+    with torch.inference_mode():
+        model = fusionzoo.create_model("didfuse", channels=2)
+    assert not any(tensor.is_inference() for tensor in model.network.state_dict().values())
+    image = torch.rand(1, 1, 16, 16)
+    model.train().network(image, image).mean().backward()
 
 
 def test_create_model_reads_no_weights(monkeypatch):

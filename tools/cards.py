@@ -27,7 +27,7 @@ from tables import table_text
 from fusionzoo.errors import InputError
 from fusionzoo.files import write_whole
 from fusionzoo.models import split_key
-from fusionzoo.weights import CARD_NAME, weights_table
+from fusionzoo.weights import CARD_NAME, licence_header, weights_table
 
 START = re.compile(r"^<!-- table: (?P<name>[^ ]+)(?: (?P<key>[^ ]+))? -->$", re.MULTILINE)
 END = "<!-- end table -->"
@@ -36,8 +36,6 @@ TO_WRITE = "TO WRITE"
 
 _PIPELINE = "image-to-image"
 _HEADER = re.compile(r"\A---\n.*?^---\n\n*", re.DOTALL | re.MULTILINE)
-# What an SPDX identifier is made of; anything else is a text about several licences.
-_ONE_LICENCE = re.compile(r"[A-Za-z0-9.+-]+")
 
 
 # Documents ----------------------------------------------------------------------------------------
@@ -130,7 +128,7 @@ def header_of(key: str) -> dict[str, Any]:
     entry = entry_of(key)
     inputs = [name.lower() for name in entry.modalities_of(key)]
     return {
-        **_licence(published(key).weights_licence),
+        **licence_header(published(key).weights_licence),
         "library_name": "fusionzoo",
         "pipeline_tag": _PIPELINE,
         "tags": list(dict.fromkeys(["image-fusion", entry.task_of(key), *inputs, entry.name])),
@@ -165,12 +163,9 @@ def hub_header_of(benchmark: Benchmark, figures: Sequence[Figure], key: str) -> 
     }
 
 
-def _licence(text: str) -> dict[str, str]:
-    # The hub knows single licences by their SPDX identifiers in lower case.
-    if _ONE_LICENCE.fullmatch(text):
-        return {"license": text.lower()}
-    name = re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
-    return {"license": "other", "license_name": name}
+def task_of(key: str) -> str:
+    """What weights are for: their tag, where that is one of the model's tasks, or the first."""
+    return entry_of(key).task_of(key)
 
 
 def _dataset(benchmark: Benchmark, name: str, pairs: set[int]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fusionzoo import weights, zoo
 from fusionzoo.cli.parser import Parser
-from fusionzoo.models import MODELS
+from fusionzoo.models import MODELS, split_key
 
 _BYTES = (" B", " kB", " MB", " GB")
 
@@ -41,15 +41,17 @@ def model_rows(filter: str = "*", pretrained: bool = False) -> list[dict[str, An
         else the tables say. No server is asked.
     """
     table = weights.weights_table()
-    names = set(zoo.list_models(filter, pretrained=True))
+    names = set(zoo.list_models(filter))
     if not pretrained:
         with_weights = {key.partition(".")[0] for key in table}
-        names.update(name for name in zoo.list_models(filter) if name not in with_weights)
+        names.update(
+            name for name in zoo.list_models(filter, pretrained=False) if name not in with_weights
+        )
     return [_row(name, table.get(name)) for name in sorted(names)]
 
 
 def _row(name: str, cfg: weights.WeightsCfg | None) -> dict[str, Any]:
-    model = MODELS[name.partition(".")[0]]
+    model = MODELS[split_key(name)[0]]
     row = {
         "name": name,
         "title": model.title,

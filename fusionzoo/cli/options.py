@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from fusionzoo.cli import UsageError
+from fusionzoo.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     import torch
-
-DEFAULT_MODEL = "didfuse"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

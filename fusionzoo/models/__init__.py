@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 
     from fusionzoo.module import FusionModule
 
-__all__ = ["MODELS", "ROLES", "Importer", "ModelEntry", "Roles", "build_table", "split_key"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "MODELS",
+    "ROLES",
+    "Importer",
+    "ModelEntry",
+    "Roles",
+    "build_table",
+    "split_key",
+]
+
+
+#: The published weights that ``fusionzoo.fuse`` and the commands use where none are named.
+DEFAULT_MODEL = "didfuse"
 
 
 class Roles(NamedTuple):

@@ -4,7 +4,7 @@ torch and safetensors are imported where they are used: the table of published w
 readable without them.
 """
 
-from fusionzoo.weights.card import basic_card
+from fusionzoo.weights.card import basic_card, licence_header
 from fusionzoo.weights.files import (
     CARD_NAME,
     CONFIG_NAME,
@@ -37,6 +37,7 @@ from fusionzoo.weights.table import (
     fingerprint,
     local_file,
     packaged_folder,
+    published_as,
     sha256_of,
     update_weights_table,
     verify,
@@ -59,11 +60,13 @@ __all__ = [
     "check_state",
     "checkpoint_folders",
     "fingerprint",
+    "licence_header",
     "load_state",
     "local_file",
     "make_config",
     "packaged_folder",
     "parse_address",
+    "published_as",
     "published_folder",
     "read_checkpoint",
     "read_config",

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+# What an SPDX identifier is made of; anything else is a text about several licences.
+_ONE_LICENCE = re.compile(r"[A-Za-z0-9.+-]+")
+
+
+def licence_header(text: str) -> dict[str, str]:
+    """Return what the header of a card says of a licence.
+
+    The hub knows single licences by their SPDX identifiers in lower case.
+    """
+    if _ONE_LICENCE.fullmatch(text):
+        return {"license": text.lower()}
+    name = re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+    return {"license": "other", "license_name": name}
 
 
 def basic_card(
@@ -23,14 +38,14 @@ def basic_card(
         config: as from ``make_config``.
         title: the paper's title.
         paper: the paper's address.
-        licence: terms for the weights, as an identifier that the hub knows.
+        licence: terms for the weights, an SPDX identifier where there is one.
         origin: where the weights come from, one or more sentences.
         tags: tags besides ``image-fusion`` and the model's name.
         source: what the card's example gives to ``fusionzoo.load``.
     """
     name = config["model"]
     header = {
-        "license": licence,
+        **licence_header(licence),
         "library_name": "fusionzoo",
         "pipeline_tag": "image-to-image",
         "tags": list(dict.fromkeys(["image-fusion", name, *tags])),
@@ -46,6 +61,8 @@ def basic_card(
         lines += [f"Weights for [{title}]({paper})." if paper else f"Weights for {title}.", ""]
     if origin:
         lines += [origin, ""]
+    if licence != "unknown":
+        lines += [f"Licence of the weights: {licence}.", ""]
     lines += [
         "```python",
         "import fusionzoo",

@@ -144,12 +144,13 @@ def read_pickle(path: str | Path) -> Any:
     import io
     import pickle
 
-    import torch
-
     # Read first: torch raises OSError for damaged archives too, and a real one must stay one.
     path = existing_file(path)
     with readable(path):
         data = io.BytesIO(path.read_bytes())
+
+    import torch
+
     try:
         return torch.load(data, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise nearly anything

@@ -105,7 +105,7 @@ def checkpoint_folders() -> list[Path]:
     folders = []
     home = os.environ.get(HOME_VARIABLE)
     if home:
-        folder = Path(home).expanduser()
+        folder = Path(os.path.expanduser(home))
         with readable(folder):
             if not folder.is_dir():
                 raise MissingFileError(
@@ -123,8 +123,12 @@ def checkpoint_folders() -> list[Path]:
 
 def local_file(cfg: WeightsCfg) -> Path | None:
     """Return where a published file lies among the :func:`checkpoint_folders`, if it does."""
-    places = [folder / cfg.file for folder in checkpoint_folders()]
-    return next((file for file in places if file.is_file()), None)
+    for folder in checkpoint_folders():
+        file = folder / cfg.file
+        with readable(file):
+            if file.is_file():
+                return file
+    return None
 
 
 def packaged_folder(key: str) -> Path | None:
@@ -132,6 +136,14 @@ def packaged_folder(key: str) -> Path | None:
     cfg = weights_table().get(key)
     file = local_file(cfg) if cfg else None
     return file and file.parent
+
+
+def published_as(file: str | Path) -> str | None:
+    """Return the key of the published weights that a file is a copy of; None if it is none."""
+    size = Path(file).stat().st_size
+    alike = {key: cfg.sha256 for key, cfg in weights_table().items() if cfg.size == size}
+    found = sha256_of(file) if alike else None
+    return next((key for key, sha256 in alike.items() if sha256 == found), None)
 
 
 # Checks -------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from kornia.filters import laplacian
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,6 +11,9 @@ from fusionzoo.saliency import histogram_contrast
 
 def gradient(image: Tensor) -> Tensor:
     """∇: signed Laplacian, 3×3, normalised as kornia does (kernel magnitudes sum to one)."""
+    # Here, not above: who loads a model to fuse with needs no kornia.
+    from kornia.filters import laplacian
+
     return laplacian(image, 3)
 
 

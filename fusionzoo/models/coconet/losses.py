@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from kornia.metrics import ssim
 from torch import Tensor
 
 _LEVELS = 256
@@ -78,6 +77,9 @@ def adaptive_terms(fused: Tensor, ir: Tensor, vi: Tensor, weights: Weights) -> A
     """
 
     def dissimilarity(source: Tensor) -> Tensor:
+        # Here, not above: who loads a model to fuse with needs no kornia.
+        from kornia.metrics import ssim
+
         return 1 - ssim(fused, source, window_size=11).mean((1, 2, 3))
 
     def error(source: Tensor) -> Tensor:

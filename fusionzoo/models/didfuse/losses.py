@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import torch
-from kornia.filters import SpatialGradient
-from kornia.losses import ssim_loss
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,10 +20,15 @@ def decomposition_gap(first: Tensor, second: Tensor, gap: str = "l2") -> Tensor:
 
 def intensity_loss(rebuilt: Tensor, source: Tensor, weight_ssim: float = 5.0) -> Tensor:
     """f(X, X̂) of eqs 3–4: mean squared error plus λ · (1 − SSIM) / 2, images in [0, 1]."""
+    # Here, not above: who loads a model to fuse with needs no kornia.
+    from kornia.losses import ssim_loss
+
     return F.mse_loss(rebuilt, source) + weight_ssim * ssim_loss(rebuilt, source, window_size=11)
 
 
 def gradient_loss(rebuilt: Tensor, source: Tensor) -> Tensor:
     """‖∇X − ∇X̂‖₁ of eq. 2: mean absolute difference of the Sobel gradients."""
+    from kornia.filters import SpatialGradient
+
     gradient = SpatialGradient()
     return F.l1_loss(gradient(rebuilt), gradient(source))

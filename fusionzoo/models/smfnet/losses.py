@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import torch
-from kornia.filters import spatial_gradient
-from kornia.metrics import ssim
 from torch import Tensor
 from torch.nn import functional as F
 
 
 def dissimilarity(image: Tensor, source: Tensor) -> Tensor:
     """``1 - SSIM`` (eqs 18 and 19), window 11; images ``(B, 1, H, W)`` in [0, 1]."""
+    # Here, not above: who loads a model to fuse with needs no kornia.
+    from kornia.metrics import ssim
+
     return 1 - ssim(image, source, window_size=11).mean((1, 2, 3))
 
 
 def edges(image: Tensor) -> Tensor:
     """``|∂x| + |∂y|`` with unnormalised Sobel kernels, shaped like the image ``(B, 1, H, W)``."""
+    from kornia.filters import spatial_gradient
+
     return spatial_gradient(image, mode="sobel", normalized=False).abs().sum(2)
 
 
@@ -29,6 +32,8 @@ def gradient_loss(image: Tensor, source: Tensor) -> Tensor:
 
     Unlike :func:`edge_loss` it tells a rising edge from a falling one.
     """
+    from kornia.filters import spatial_gradient
+
     return (spatial_gradient(image) - spatial_gradient(source)).abs().mean((1, 2, 3, 4))
 
 
