@@ -220,7 +220,7 @@ def test_resize_draws_both_in_one_size(model):
         ({"zoom": (0, 0, 90, 70)}, ValueError, "zoom.*smaller part"),
         ({"titles": ["one"]}, ValueError, "titles: give a list of 2"),
         ({"names": "one"}, ValueError, "names"),
-        ({"resize": "up"}, ValueError, "resize='up'"),
+        ({"resize": "up"}, ValueError, "resize must be one of .* not 'up'"),
         ({"models": 3}, TypeError, "models is a int"),
         ({"models": [3]}, TypeError, "models holds a int"),
         ({"models": ["didfuse", "didfuse"]}, ValueError, "two are called 'didfuse'"),
