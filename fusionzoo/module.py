@@ -9,11 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-import lightning
 import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from fusionzoo.errors import InputError
+from fusionzoo.errors import InputError, ResultError
 from fusionzoo.inference import check_options, fuse_images, ycbcr_to_rgb
 from fusionzoo.network import FusionNetwork, check_network, eval_view, ready_copy, uncompiled
 from fusionzoo.weights import basic_card, make_config, write_pretrained
@@ -21,8 +22,12 @@ from fusionzoo.weights import basic_card, make_config, write_pretrained
 if TYPE_CHECKING:
     from fusionzoo.metrics import FusionMetrics
 
+_AFTER_DIVERGING = (
+    "checkpoints hold the last whole epoch; go on from there with a lower learning rate"
+)
 
-class FusionModule(lightning.LightningModule):
+
+class FusionModule(LightningModule):
     """A paper's network with its training schedule, losses and options.
 
     A subclass sets ``name``, calls ``super().__init__(network)`` and implements
@@ -47,6 +52,8 @@ class FusionModule(lightning.LightningModule):
     color_from: Literal["ir", "vi"] = "vi"
     #: Logged at validation, by the definitions of the ``zoo`` protocol.
     validation_metrics: ClassVar[tuple[str, ...]] = ("EN", "SD", "SF", "Qabf", "SSIM")
+    #: The one of them by which ``fusionzoo fit`` keeps the best checkpoint: the more the better.
+    best_metric: ClassVar[str] = "Qabf"
     #: Metric protocol of ``fusionzoo test``.
     test_protocol: ClassVar[str] = "cddfuse"
     #: What the card of ``save_pretrained`` says besides the options: arguments of ``basic_card``,
@@ -61,7 +68,9 @@ class FusionModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.network = network
         self._grid_rows: list[Tensor] = []
+        # For as long as a loop of validation, test or prediction runs:
         self._metrics: FusionMetrics | None = None
+        self._prepared: Callable[..., Any] | None = None
 
     # -- use ---------------------------------------------------------------------------------
 
@@ -70,7 +79,8 @@ class FusionModule(lightning.LightningModule):
 
         No padding, colour or range handling; :meth:`fuse` is what users want.
         """
-        return self.network(ir, vi)
+        fused: Tensor = self.network(ir, vi)
+        return fused
 
     def fuse(
         self,
@@ -245,7 +255,15 @@ class FusionModule(lightning.LightningModule):
         Not to be mixed up with ``optimizer_step``, which is a hook of Lightning's.
         ``optimizer`` must come from ``self.optimizers()``: Lightning counts steps and writes
         checkpoints through it. Manual optimization refuses the Trainer's own clipping.
+
+        Raises:
+            ResultError: the loss is NaN or infinite.
         """
+        if not loss.isfinite():
+            raise ResultError(
+                f"training diverged: the loss is {loss.item()} at step {self.global_step + 1}, in "
+                f"epoch {self.current_epoch + 1}; {_AFTER_DIVERGING}"
+            )
         optimizer.zero_grad()
         self.manual_backward(loss)
         if clip_norm is not None:
@@ -260,12 +278,17 @@ class FusionModule(lightning.LightningModule):
         In distributed runs these are means over all processes.
         """
         loader = self.trainer.train_dataloader
+        log = partial(
+            self.log_dict,
+            on_step=True,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=loader.batch_size if loader else None,
+        )
         values = {f"train/{key}": value.detach() for key, value in terms.items()}
         shown = {key: values.pop(key) for key in ("train/loss",) if key in values}
-        how = {"on_step": True, "on_epoch": True, "sync_dist": True}
-        how["batch_size"] = loader.batch_size if loader else None
-        self.log_dict(values, **how)
-        self.log_dict(shown, prog_bar=True, **how)
+        log(values)
+        log(shown, prog_bar=True)
 
     def on_train_epoch_start(self) -> None:
         """Bring every learning rate scheduler to this epoch: manual mode does not step them.
@@ -278,39 +301,75 @@ class FusionModule(lightning.LightningModule):
         for index, optimizer in enumerate(_as_list(self.optimizers())):
             self.log(f"lr/{index}", optimizer.param_groups[0]["lr"], batch_size=1)
 
+    def on_train_epoch_end(self) -> None:
+        """Stop before weights that are of no use get into a checkpoint.
+
+        Raises:
+            ResultError: a weight is NaN or infinite.
+        """
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if all(parameter.isfinite().all() for parameter in self.parameters()):
+            return
+        raise ResultError(
+            f"training diverged: weights are NaN or infinite after step {self.global_step}, in "
+            f"epoch {self.current_epoch + 1}; {_AFTER_DIVERGING}"
+        )
+
     # -- evaluation --------------------------------------------------------------------------
 
     def on_validation_start(self) -> None:
-        self._start_metrics("zoo", self.validation_metrics)
+        """Begin to measure ``validation_metrics``."""
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._check_weights()
+        self._start_measuring("zoo", self.validation_metrics)
 
     def on_test_start(self) -> None:
-        self._start_metrics(self.test_protocol, None)
+        """Begin to measure the usual metrics of ``test_protocol``."""
+        self._start_measuring(self.test_protocol, None)
 
-    def _start_metrics(self, protocol: str, names: tuple[str, ...] | None) -> None:
-        # Made here, not in the constructor: whoever only fuses need not load torchmetrics.
+    def on_predict_start(self) -> None:
+        """Make the network ready once for all batches."""
+        self._prepared = self.prepared()
+
+    def on_predict_end(self) -> None:
+        """Let the prepared network go."""
+        self._prepared = None
+
+    def _start_measuring(self, protocol: str, names: tuple[str, ...] | None) -> None:
+        # Made here, not in the constructor: whoever only fuses need not load the metrics.
         from fusionzoo.metrics import FusionMetrics
 
         self._metrics = FusionMetrics(protocol, names).to(self.device)
+        self._prepared = self.prepared()
 
-    def _log_metrics(self, stage: str) -> None:
+    def _measure(self, fused: Tensor, batch: Mapping[str, Any]) -> None:
+        assert self._metrics is not None, "the loop's start makes the metrics"
+        self._metrics.update(fused, batch["ir"], batch["vi"])
+
+    def _log_measured(self, stage: str) -> None:
+        assert self._metrics is not None, "the loop's start makes the metrics"
         values = self._metrics.compute()
         self.log_dict({f"{stage}/{key}": value for key, value in values.items()})
-        self._metrics = None
+        self._metrics = self._prepared = None
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Fuse a batch and measure it."""
         fused = self._fuse_batch(batch)
-        self._metrics.update(fused, batch["ir"], batch["vi"])
+        self._measure(fused, batch)
         if len(self._grid_rows) < self.grid_pairs:
             row = torch.cat([batch["ir"][0], batch["vi"][0], fused[0]], -1)
             self._grid_rows.append(row.float().cpu())
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
+        """Log the means as ``val/<metric>``, and show the first pairs in TensorBoard."""
+        self._log_measured("val")
         self._show_grid()
 
     def _show_grid(self) -> None:
         rows, self._grid_rows = self._grid_rows, []
-        writer = getattr(self.logger, "experiment", None)
+        writer: Any = getattr(self.logger, "experiment", None)
         if not rows or not hasattr(writer, "add_image"):
             return
         width = min(row.shape[-1] for row in rows)
@@ -325,12 +384,14 @@ class FusionModule(lightning.LightningModule):
         writer.add_image("val/ir_vi_fused", grid.clamp(0, 1), self.current_epoch)
 
     def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Fuse a batch and measure it as a saved image would be."""
         # Published tables are made from saved 8-bit images.
         fused = (self._fuse_batch(batch) * 255).round() / 255
-        self._metrics.update(fused, batch["ir"], batch["vi"])
+        self._measure(fused, batch)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
+        """Log the means as ``test/<metric>``."""
+        self._log_measured("test")
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Any]:
         """Fuse a batch: ``{"name": list of str, "fused": (B, 1 or 3, H, W) in [0, 1]}``.
@@ -344,10 +405,12 @@ class FusionModule(lightning.LightningModule):
 
     def _fuse_batch(self, batch: Mapping[str, Any]) -> Tensor:
         # A batch is in [0, 1] already: a given range keeps it from being stretched.
+        fuse = self._prepared or self.fuse
         size = len(batch["ir"])
-        return self.fuse(
+        fused: Tensor = fuse(
             batch["ir"], batch["vi"], ir_range=(0, 1), vi_range=(0, 1), batch_size=size
         )
+        return fused
 
     # -- checkpoints -------------------------------------------------------------------------
 
@@ -357,6 +420,7 @@ class FusionModule(lightning.LightningModule):
         checkpoint["rng_state"] = torch.get_rng_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Bring the random state back to what it was."""
         if "rng_state" in checkpoint:
             torch.set_rng_state(checkpoint["rng_state"].cpu())
 

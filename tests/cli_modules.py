@@ -79,3 +79,16 @@ class Phased(FusionModule):
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.network.parameters(), lr=self.hparams.lr)
+
+
+class Spoilt(DIDFuse):
+    """DIDFuse that diverges at the batch ``SPOIL=<loss or weights>,<epoch>,<batch>``."""
+
+    def training_step(self, batch, batch_idx):
+        what, epoch, number = os.environ["SPOIL"].split(",")
+        now = (self.current_epoch, batch_idx) == (int(epoch), int(number))
+        if now and what == "loss":
+            batch = {**batch, "ir": batch["ir"] * torch.nan}
+        super().training_step(batch, batch_idx)
+        if now and what == "weights":
+            self.network.decoder.conv7.conv.weight.data[0] = torch.inf

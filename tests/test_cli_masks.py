@@ -9,7 +9,7 @@ from PIL import Image
 
 from fusionzoo.cli import main
 from fusionzoo.data import find_pairs
-from fusionzoo.data.pairs import make_mask
+from fusionzoo.data.decoding import make_mask
 
 NAMES = ["a", "night/b", "c"]
 
@@ -110,7 +110,7 @@ def test_images_are_never_written_over(root, capsys):
         ([], "required: ROOT"),
         (["nowhere"], "nowhere: no such folder"),
         ([".", "--kind", "hot"], "invalid choice: 'hot'"),
-        ([".", "--layout", "tnt"], "'tnt' is not known"),
+        ([".", "--layout", "tnt"], "did you mean 'tno'?"),
     ],
 )
 def test_usage(arguments, message, capsys):

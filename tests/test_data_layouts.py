@@ -28,7 +28,7 @@ def test_the_table_is_whole():
 
 
 def test_unknown_names_show_the_known_ones():
-    with pytest.raises(ValueError, match=r"layout=.TNO. is not known; use one of .*tno"):
+    with pytest.raises(ValueError, match=r"layout must be one of .*, not 'TNO'; did you mean"):
         get_layout("TNO")
 
 

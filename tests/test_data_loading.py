@@ -135,6 +135,36 @@ def test_held_back_pairs_are_the_same_everywhere_and_never_drawn(root):
     assert len({tuple(drawn(other.val_dataloader())) for other in others}) > 1
 
 
+@pytest.mark.parametrize(("pairs", "held"), [(3, 1), (12, 1), (30, 3), (240, 20)])
+def test_a_share_is_held_back(tmp_path, pairs, held):
+    for side in ("ir", "vi"):
+        (tmp_path / side).mkdir()
+    written = real_pairs(tmp_path / "one", 1, size=16)
+    for number in range(pairs):
+        for side in ("ir", "vi"):
+            os.link(written / side / "00.png", tmp_path / side / f"{number}.png")
+    data = fitted(str(tmp_path), holdout=0.1, cache=False)
+    assert len(data.datasets["val"]) == held
+    assert len(data.datasets["train"]) == pairs - held
+
+
+def test_what_is_held_back_is_told(root, caplog):
+    with caplog.at_level("INFO"):
+        fitted(root, holdout=0.1)
+        fitted(root)
+    assert "val: 1 pair, held back from training (holdout)" in caplog.messages
+    assert "train: 9 pairs" in caplog.messages
+    assert "val: no pairs, so nothing is measured; set holdout or val_root" in caplog.messages
+
+
+def test_pairs_by_pattern(root, tmp_path):
+    for side in ("ir", "vi"):
+        for path in Path(root, side).iterdir():
+            os.link(path, tmp_path / f"{path.stem}_{side}.png")
+    data = fitted(str(tmp_path), ir_dir="*_ir.png", vi_dir="*_vi.png", batch_size=4)
+    assert sorted(drawn(epochs(data, 1)[0])) == [f"{n:02}" for n in range(10)]
+
+
 def test_validation_root_comes_before_held_back_pairs(root, tmp_path):
     real_pairs(tmp_path, 2, size=32)
     data = fitted(root, holdout=3, val_root=str(tmp_path))
@@ -204,16 +234,17 @@ def test_medical_layout_takes_its_colour_from_the_functional_image(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": "middle"}, "crop='middle'; use one of 'random', 'center'"),
+        ({"crop": "middle"}, "crop must be one of 'random', 'center', not 'middle'"),
         ({"crop_size": 1}, "crop_size=1"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"seed": -1}, "seed=-1"),
         ({"holdout": -1}, "holdout=-1"),
+        ({"holdout": 1.5}, "holdout=1.5; use a whole number, or a share below 1"),
         ({"pairs_per_epoch": 0}, "pairs_per_epoch=0"),
-        ({"color_from": "pet"}, "color_from='pet'"),
+        ({"color_from": "pet"}, "color_from must be .*, not 'pet'"),
         ({"darken": 1.5}, "darken=1.5"),
         ({"halve": -0.1}, "halve=-0.1"),
-        ({"layout": "tnt"}, "layout='tnt' is not known.*tno"),
+        ({"layout": "tnt"}, "layout must be one of .*tno.*, not 'tnt'"),
     ],
 )
 def test_arguments_out_of_range(options, message):
@@ -230,7 +261,7 @@ def test_what_leaves_nothing_to_train_on(root):
         FusionDataModule().setup("fit")
     with pytest.raises(ValueError, match="no test_root is given"):
         FusionDataModule().setup("test")
-    with pytest.raises(RuntimeError, match="call setup"):
+    with pytest.raises(ValueError, match="call setup"):
         FusionDataModule(root).train_dataloader()
 
 

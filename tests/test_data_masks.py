@@ -12,8 +12,9 @@ from data_helpers import asset, real_pairs, write
 from jsonargparse import ArgumentParser
 
 from fusionzoo.data import FusionDataModule, PairDataset, PairError, find_pairs, target_mask
+from fusionzoo.data.decoding import check_pairs, load_pair, make_mask
 from fusionzoo.data.masks import fill_small, mask_from_pixels, remove_small
-from fusionzoo.data.pairs import check_pairs, load_pair, make_mask, scan_pairs
+from fusionzoo.data.pairs import scan_pairs
 
 DATA = os.environ.get("FUSIONZOO_TEST_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="FUSIONZOO_TEST_DATA names no folder of real data")
@@ -163,7 +164,7 @@ def test_foreground_is_the_bright_class_without_specks_and_pinholes():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="kind='hot'; use one of 'saliency', 'foreground'"):
+    with pytest.raises(ValueError, match="kind must be one of 'saliency', 'foreground', not 'hot'"):
         target_mask(torch.zeros(1, 4, 4), "hot")
     for shape in ((4, 4), (1, 1, 4, 4), (3, 4, 4)):
         with pytest.raises(ValueError, match="image "):
@@ -338,7 +339,7 @@ def test_masks_count_for_the_memory(drawn):
 
 
 def test_arguments(drawn):
-    with pytest.raises(ValueError, match="mask='hot'; use one of 'saliency', 'foreground', None"):
+    with pytest.raises(ValueError, match=r"mask must be one of 'saliency', .*, not 'hot'"):
         FusionDataModule(str(drawn), mask="hot")
     pairs = find_pairs(drawn)
     plain, _ = check_pairs(pairs, cache=True)

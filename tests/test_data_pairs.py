@@ -14,7 +14,8 @@ from data_helpers import asset, real_pairs, write
 from PIL import Image
 
 from fusionzoo.data import PairDataset, PairError, find_pairs
-from fusionzoo.data.pairs import Draw, check_pairs, collate_pairs, load_pair
+from fusionzoo.data.dataset import Draw, collate_pairs
+from fusionzoo.data.decoding import check_pairs, load_pair
 from fusionzoo.inference import normalise, rgb_to_ycbcr, save_image
 from fusionzoo.pairing import Pair
 

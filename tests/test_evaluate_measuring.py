@@ -9,7 +9,7 @@ import torch
 from evaluate_helpers import NAMES, blend, crop, fused, made_up, save, small_model, sources
 from PIL import Image
 
-from fusionzoo.data.pairs import Loaded
+from fusionzoo.data.decoding import Loaded
 from fusionzoo.evaluation import Method, darkened, evaluate, evaluate_pairs, fused_by, fused_folder
 from fusionzoo.evaluation.measuring import places, stretched
 from fusionzoo.metrics import list_metrics, per_image

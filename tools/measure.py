@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fusionzoo import zoo
 from fusionzoo.data import FusionDataModule, find_pairs
-from fusionzoo.data.pairs import Loaded, Pair
+from fusionzoo.data.decoding import Loaded
+from fusionzoo.data.pairs import Pair
 from fusionzoo.errors import MissingFileError, ResultError
 from fusionzoo.evaluation import Evaluation, Method, darkened, evaluate_pairs, fused_by
 from fusionzoo.files import write_whole

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import Any, NoReturn
 from fusionzoo.cli import FAILED, UsageError
 from fusionzoo.cli.console import failure, printable, progress
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
+from fusionzoo.cli.outputs import check_apart, resolved
 from fusionzoo.cli.parser import Parser
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.pairing import Problem, folder_of, is_pattern, pair_up
@@ -162,20 +162,20 @@ def _plan_files(ir: Path, vi: Path, out: Path) -> list[Job]:
 def _plan_folders(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[Problem]]:
     if out.exists() and not out.is_dir():
         raise UsageError(f"-o {out} is a file; name a folder for the results")
-    goal = _resolved(out)
+    goal = resolved(out)
     for place in (ir, vi):
-        if not is_pattern(place) and goal == _resolved(place):
+        if not is_pattern(place) and goal == resolved(place):
             raise UsageError(f"-o {out} is one of the folders to fuse; name another one")
     try:
         pairs, problems = pair_up(ir, vi)
         # Results of an earlier call are no images to fuse, where OUT lies inside IR or VI.
-        homes = [_resolved(folder_of(place)) for place in (ir, vi)]
+        homes = [resolved(folder_of(place)) for place in (ir, vi)]
     except (MissingFileError, InputError) as error:
         raise UsageError(str(error)) from None
     inside = any(home in goal.parents for home in homes)
 
     def is_result(path: Path) -> bool:
-        return inside and _resolved(path.parent).is_relative_to(goal)
+        return inside and resolved(path.parent).is_relative_to(goal)
 
     pairs = [pair for pair in pairs if not (is_result(pair.ir) or is_result(pair.vi))]
     problems = [problem for problem in problems if not is_result(problem.path)]
@@ -185,37 +185,14 @@ def _plan_folders(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[Proble
         Job(pair.name, pair.ir, pair.vi, out / _result_name(Path(pair.name + pair.vi.suffix)))
         for pair in pairs
     ]
-    _check_apart(jobs)
+    check_apart([job.out for job in jobs], [path for job in jobs for path in (job.ir, job.vi)])
     return jobs, problems
-
-
-def _check_apart(jobs: list[Job]) -> None:
-    """Refuse to write where images to fuse are, as where a folder below OUT is a link to theirs.
-
-    Raises:
-        UsageError: a result would replace an input, or would be taken for one next time.
-    """
-    inputs = {}
-    for job in jobs:
-        for path in (job.ir, job.vi):
-            for one in (_resolved(path.parent) / path.name, _resolved(path)):
-                inputs[one.with_suffix("")] = path
-    for job in jobs:
-        clash = inputs.get((_resolved(job.out.parent) / job.out.name).with_suffix(""))
-        if clash is not None:
-            raise UsageError(
-                f"{job.out} would take the place of {clash}, an image to fuse; name another folder"
-            )
 
 
 def _result_name(visible: Path) -> Path:
     """The name of a result: lossless, and as deep as the visible file."""
     keeps = visible.suffix.lower() in (".tif", ".tiff")
     return visible if keeps else visible.with_suffix(".png")
-
-
-def _resolved(path: Path) -> Path:
-    return Path(os.path.realpath(path))
 
 
 def _fuser(

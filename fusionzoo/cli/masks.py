@@ -115,7 +115,7 @@ def _make_all(pairs: list[Pair], folder: Path, kind: str, debug: bool) -> tuple[
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    from fusionzoo.data.pairs import make_mask
+    from fusionzoo.data.decoding import make_mask
 
     failed = empty = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())

@@ -12,8 +12,9 @@ from fusionzoo.data.layouts import DatasetLayout, get_layout, list_layouts
 
 if TYPE_CHECKING:
     from fusionzoo.data.datamodule import FusionDataModule
+    from fusionzoo.data.dataset import Batch, PairDataset
     from fusionzoo.data.masks import target_mask
-    from fusionzoo.data.pairs import Batch, Pair, PairDataset, PairError, find_pairs
+    from fusionzoo.data.pairs import Pair, PairError, find_pairs
 
 __all__ = [
     "Batch",
@@ -30,10 +31,10 @@ __all__ = [
 
 # Public name -> module that defines it; imported on first use (PEP 562).
 _HOMES = {
-    "Batch": "fusionzoo.data.pairs",
+    "Batch": "fusionzoo.data.dataset",
     "FusionDataModule": "fusionzoo.data.datamodule",
     "Pair": "fusionzoo.data.pairs",
-    "PairDataset": "fusionzoo.data.pairs",
+    "PairDataset": "fusionzoo.data.dataset",
     "PairError": "fusionzoo.data.pairs",
     "find_pairs": "fusionzoo.data.pairs",
     "target_mask": "fusionzoo.data.masks",

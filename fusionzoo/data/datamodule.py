@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import lightning
 import numpy as np
@@ -13,18 +15,15 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import distributed
 from torch.utils.data import DataLoader
 
+from fusionzoo.data.dataset import PairDataset, Sample, collate_pairs
+from fusionzoo.data.decoding import Loaded, LoadedWithMask, check_pairs
 from fusionzoo.data.layouts import DatasetLayout, get_layout
 from fusionzoo.data.masks import MASK_SOURCES
-from fusionzoo.data.pairs import (
-    Pair,
-    PairDataset,
-    PairError,
-    Problem,
-    check_pairs,
-    collate_pairs,
-    scan_pairs,
-)
-from fusionzoo.data.sampling import PairSampler
+from fusionzoo.data.pairs import Pair, PairError, Problem, scan_pairs
+from fusionzoo.data.sampling import PairSampler, TrainLoader
+from fusionzoo.errors import InputError, check_choice
+
+_MOST_BY_SHARE = 20
 
 _PARTS = {
     "fit": ("train", "val"),
@@ -67,7 +66,8 @@ class FusionDataModule(lightning.LightningDataModule):
         vi_dir: folder of the visible images (or MRI, ...); "vi" by default.
         val_root, test_root, predict_root: other roots, or lists of them.
         holdout: so many training pairs, chosen by ``seed``, are kept out of training; they are
-            validated on unless there is a ``val_root``.
+            validated on unless there is a ``val_root``. Below 1 it is a share of the pairs: at
+            least one pair and at most 20 are kept out then.
         crop_size: edge of training crops in pixels; None trains on whole images. Smaller images
             are enlarged to it by reflection at their borders.
         crop: "random", or "center" for the middle of every image.
@@ -93,7 +93,7 @@ class FusionDataModule(lightning.LightningDataModule):
         mask_dir: folder of masks below a training root, which need not exist.
 
     Raises:
-        ValueError: for arguments out of range.
+        InputError: for arguments out of range.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class FusionDataModule(lightning.LightningDataModule):
         val_root: str | list[str] | None = None,
         test_root: str | list[str] | None = None,
         predict_root: str | list[str] | None = None,
-        holdout: int = 0,
+        holdout: int | float = 0,
         crop_size: int | None = None,
         crop: Literal["random", "center"] = "random",
         flip: bool = False,
@@ -126,18 +126,19 @@ class FusionDataModule(lightning.LightningDataModule):
         mask_dir: str = "mask",
     ) -> None:
         super().__init__()
-        _check_choice("crop", crop, ("random", "center"))
-        _check_choice("color_from", color_from, ("vi", "ir", None))
-        _check_choice("mask", mask, (*MASK_SOURCES, None))
+        check_choice("crop", crop, ("random", "center"))
+        check_choice("color_from", color_from, ("vi", "ir", None))
+        check_choice("mask", mask, (*MASK_SOURCES, None))
         _check_at_least("crop_size", crop_size, 2)
         _check_at_least("batch_size", batch_size, 1)
         _check_at_least("pairs_per_epoch", pairs_per_epoch, 1)
         for name, value in (("holdout", holdout), ("num_workers", num_workers), ("seed", seed)):
             _check_at_least(name, value, 0)
-        if not 0 <= darken <= 1:
-            raise ValueError(f"darken={darken}; use a share of the draws, 0 to 1")
-        if not 0 <= halve <= 1:
-            raise ValueError(f"halve={halve}; use a share of the draws, 0 to 1")
+        for name, share in (("darken", darken), ("halve", halve)):
+            if not 0 <= share <= 1:
+                raise InputError(f"{name}={share}; use a share of the draws, 0 to 1")
+        if holdout >= 1 and holdout != int(holdout):
+            raise InputError(f"holdout={holdout}; use a whole number, or a share below 1")
         known: DatasetLayout | None = get_layout(layout) if layout is not None else None
         self.roots = {
             "train": _listed(root),
@@ -148,7 +149,7 @@ class FusionDataModule(lightning.LightningDataModule):
         self.layout = known
         self.ir_dir = ir_dir if ir_dir is not None else known.ir_dir if known else "ir"
         self.vi_dir = vi_dir if vi_dir is not None else known.vi_dir if known else "vi"
-        self.color_from = color_from or (known.color_from if known else "vi")
+        self.color_from: Literal["vi", "ir"] = color_from or (known.color_from if known else "vi")
         self.holdout = holdout
         self.crop_size = crop_size
         self.crop = crop
@@ -176,22 +177,22 @@ class FusionDataModule(lightning.LightningDataModule):
             stage: "fit", "validate", "test" or "predict"; None for all that have a root.
 
         Raises:
-            PairError: a ValueError that lists all that is wrong with the files.
-            ValueError: no root for the stage, or nothing left to train on.
+            PairError: an InputError that lists all that is wrong with the files.
+            InputError: no root for the stage, or nothing left to train on.
         """
         if stage is None:
-            parts = [part for part in self.roots if self.roots[part]]
-            parts += ["val"] if self.roots["train"] and "val" not in parts else []
+            wanted = [part for part in self.roots if self.roots[part]]
+            wanted += ["val"] if self.roots["train"] and "val" not in wanted else []
         else:
-            parts = _PARTS[stage]
-        parts = [part for part in parts if part not in self.datasets]
+            wanted = list(_PARTS[stage])
+        parts = [part for part in wanted if part not in self.datasets]
         pairs: dict[str, list[Pair]] = {}
         problems: dict[str, Problem] = {}  # by text: two parts may look at the same files
         for part in parts:
-            found, wrong = self._find(part, fitting=stage in ("fit", None))
+            of_part, wrong = self._find(part, fitting=stage in ("fit", None))
             problems.update((str(problem), problem) for problem in wrong)
-            if found or wrong:
-                pairs[part] = found
+            if of_part or wrong:
+                pairs[part] = of_part
         made = {}
         for part, chosen in pairs.items():
             made[part], wrong = self._open(part, chosen)
@@ -199,8 +200,12 @@ class FusionDataModule(lightning.LightningDataModule):
         if problems:
             raise PairError(problems.values())
         self.datasets.update(made)
-        for part in made:
-            rank_zero_info(f"{part}: {len(made[part])} pairs")
+        held_back = bool(self.holdout) and not self.roots["val"]
+        for part, dataset in made.items():
+            note = ", held back from training (holdout)" if part == "val" and held_back else ""
+            rank_zero_info(f"{part}: {len(dataset)} pair{'s' * (len(dataset) != 1)}{note}")
+        if stage == "fit" and "val" not in self.datasets:
+            rank_zero_info("val: no pairs, so nothing is measured; set holdout or val_root")
 
     def _find(self, part: str, fitting: bool) -> tuple[list[Pair], list[Problem]]:
         """The pairs of a part; none for validation if none is wanted while fitting."""
@@ -210,15 +215,15 @@ class FusionDataModule(lightning.LightningDataModule):
             return [], []
         if not self.roots["train"]:
             option = "root" if part == "train" else f"{part}_root"
-            raise ValueError(f"no {option} is given; set data.{option} to a folder of image pairs")
+            raise InputError(f"no {option} is given; set data.{option} to a folder of image pairs")
         pairs, problems = self._scan("train", masks=part == "train")
         if part in ("train", "val") and self.holdout:
-            if self.holdout >= len(pairs) and not problems:
-                raise ValueError(
+            held_back = self._held_back(len(pairs))
+            if len(held_back) == len(pairs) and not problems:
+                raise InputError(
                     f"holdout={self.holdout} leaves nothing of {len(pairs)} pairs to train on; "
                     "lower it"
                 )
-            held_back = self._held_back(len(pairs))
             pairs = [
                 pair
                 for number, pair in enumerate(pairs)
@@ -231,12 +236,16 @@ class FusionDataModule(lightning.LightningDataModule):
         ir_dir, vi_dir, mask_dir = (
             name.replace("{split}", split) for name in (self.ir_dir, self.vi_dir, self.mask_dir)
         )
-        mask_dir = mask_dir if self.mask and masks else None
-        return scan_pairs(self.roots[part], ir_dir, vi_dir, mask_dir)
+        return scan_pairs(
+            self.roots[part], ir_dir, vi_dir, mask_dir if self.mask and masks else None
+        )
 
     def _held_back(self, pairs: int) -> set[int]:
+        count = int(self.holdout)
+        if 0 < self.holdout < 1:
+            count = min(max(1, round(self.holdout * pairs)), _MOST_BY_SHARE)
         order = np.random.default_rng([self.seed, pairs]).permutation(pairs)
-        return set(order[: self.holdout].tolist())
+        return set(order[:count].tolist())
 
     def _open(self, part: str, pairs: Sequence[Pair]) -> tuple[PairDataset, list[Problem]]:
         # Test and prediction see every file once; decoding all of them first would gain nothing.
@@ -248,33 +257,35 @@ class FusionDataModule(lightning.LightningDataModule):
                 f"{part}: {len(pairs)} pairs need more than cache_limit={self.cache_limit} GB in "
                 "memory; they are read from disk, which is slower: raise num_workers"
             )
-        augment = {
-            "crop_size": self.crop_size,
-            "crop": self.crop,
-            "flip": self.flip,
-            "darken": self.darken,
-            "halve": self.halve,
-        }
-        if part == "train" and self.balance:
-            order = _balanced([self._training_root_of(pair) for pair in pairs])
-            pairs = [pairs[index] for index in order]
-            loaded = None if loaded is None else [loaded[index] for index in order]
-        dataset = PairDataset(
-            pairs,
-            loaded,
+        images: Sequence[Loaded | LoadedWithMask] | None = loaded
+        make = partial(
+            PairDataset,
             color=self.color,
             color_from=self.color_from,
             seed=self.seed,
             mask=mask,
-            **(augment if part == "train" else {}),
+        )
+        if part != "train":
+            return make(pairs, images), problems
+        if self.balance:
+            order = _balanced([self._training_root_of(pair) for pair in pairs])
+            pairs = [pairs[index] for index in order]
+            images = None if images is None else [images[index] for index in order]
+        dataset = make(
+            pairs,
+            images,
+            crop_size=self.crop_size,
+            crop=self.crop,
+            flip=self.flip,
+            darken=self.darken,
+            halve=self.halve,
         )
         return dataset, problems
 
     def _training_root_of(self, pair: Pair) -> str:
-        within = Path(pair.ir).resolve().parents
-        return next(root for root in self.roots["train"] if Path(root).resolve() in within)
+        return next(root for root in self.roots["train"] if Path(root) in pair.ir.parents)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> TrainLoader:
         """Shuffled batches of crops, shared out among the processes of a distributed run."""
         dataset = self._dataset("train")
         sampler = PairSampler(
@@ -285,31 +296,31 @@ class FusionDataModule(lightning.LightningDataModule):
             drop_last=self.drop_last,
             **_place_in_group(),
         )
-        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, **self._loading())
+        return TrainLoader(dataset, batch_size=self.batch_size, sampler=sampler, **self._loading())
 
-    def val_dataloader(self) -> DataLoader | list:
+    def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Whole images, one by one; an empty list if there is nothing to validate on."""
         if "train" in self.datasets and "val" not in self.datasets:
             return []
         return self._whole_images("val")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Sample]:
         """Whole images, one by one."""
         return self._whole_images("test")
 
-    def predict_dataloader(self) -> DataLoader:
+    def predict_dataloader(self) -> DataLoader[Sample]:
         """Whole images, one by one; in distributed runs each in exactly one process."""
         return self._whole_images("predict")
 
-    def _whole_images(self, part: str) -> DataLoader:
+    def _whole_images(self, part: str) -> DataLoader[Sample]:
         return DataLoader(self._dataset(part), batch_size=1, **self._loading())
 
     def _dataset(self, part: str) -> PairDataset:
         if part not in self.datasets:
-            raise RuntimeError(f"there are no {part} pairs yet; call setup() first")
+            raise InputError(f"there are no {part} pairs yet; call setup() first")
         return self.datasets[part]
 
-    def _loading(self) -> dict:
+    def _loading(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
@@ -322,7 +333,7 @@ class FusionDataModule(lightning.LightningDataModule):
 
 def _balanced(roots: Sequence[object]) -> list[int]:
     """Indices of the pairs, those of smaller roots several times, so that roots are even."""
-    counts = {root: roots.count(root) for root in dict.fromkeys(roots)}
+    counts = Counter(roots)
     largest = max(counts.values(), default=0)
     return [
         index
@@ -343,11 +354,6 @@ def _place_in_group() -> dict[str, int]:
     return {"num_replicas": 1, "rank": 0}
 
 
-def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}; use one of {', '.join(map(repr, choices))}")
-
-
-def _check_at_least(name: str, value: int | None, least: int) -> None:
+def _check_at_least(name: str, value: float | None, least: int) -> None:
     if value is not None and value < least:
-        raise ValueError(f"{name}={value}; use at least {least}")
+        raise InputError(f"{name}={value}; use at least {least}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from fusionzoo.errors import check_choice
 
 _NO_LICENCE = "no licence published; see home page"
 
@@ -34,7 +37,7 @@ class DatasetLayout:
     folders: str
     registered: bool
     notes: str = ""
-    color_from: str = "vi"
+    color_from: Literal["ir", "vi"] = "vi"
     mask: str = "saliency"
 
 
@@ -164,13 +167,10 @@ def get_layout(name: str) -> DatasetLayout:
     """The layout of that name.
 
     Raises:
-        ValueError: there is none; names the known ones.
+        InputError: there is none; names the known ones.
     """
-    try:
-        return LAYOUTS[name]
-    except KeyError:
-        known = ", ".join(sorted(LAYOUTS))
-        raise ValueError(f"layout={name!r} is not known; use one of {known}") from None
+    check_choice("layout", name, sorted(LAYOUTS))
+    return LAYOUTS[name]
 
 
 def list_layouts() -> list[DatasetLayout]:

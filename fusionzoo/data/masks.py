@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusionzoo.errors import InputError, check_choice
 from fusionzoo.saliency import histogram_contrast, otsu_threshold
 
 #: Kinds of mask, and the image of a pair that each is made from.
@@ -47,12 +48,11 @@ def target_mask(image: Tensor, kind: str) -> Tensor:
         bool of that shape, on the CPU; False throughout where nothing stands out.
 
     Raises:
-        ValueError: unknown kind, or no such image.
+        InputError: unknown kind, or no such image.
     """
-    if kind not in MASK_SOURCES:
-        raise ValueError(f"kind={kind!r}; use one of {', '.join(map(repr, MASK_SOURCES))}")
+    check_choice("kind", kind, MASK_SOURCES)
     if image.ndim != 3:
-        raise ValueError(f"image has shape {tuple(image.shape)}; pass one image (1, H, W)")
+        raise InputError(f"image has shape {tuple(image.shape)}; pass one image (1, H, W)")
     image = image.detach().float().cpu()
     mask = _salient(image) if kind == "saliency" else _foreground(image)
     return torch.from_numpy(mask)[None]
@@ -69,17 +69,17 @@ def mask_from_pixels(pixels: np.ndarray) -> np.ndarray:
         uint8 ``(H, W)``.
 
     Raises:
-        ValueError: it is in colour, or not black but all below half, as masks of 0 and 1 are in
+        InputError: it is in colour, or not black but all below half, as masks of 0 and 1 are in
             8-bit files.
     """
     if pixels.ndim == 3:
         if (pixels != pixels[..., :1]).any():
-            raise ValueError("is in colour, not a grey mask")
+            raise InputError("is in colour, not a grey mask")
         pixels = pixels[..., 0]
     full = 255 if pixels.dtype == np.uint8 else 65535 if pixels.dtype.kind in "iu" else 1
     mask = (pixels >= full / 2).astype(np.uint8)
     if pixels.any() and not mask.any():
-        raise ValueError(
+        raise InputError(
             f"has values up to {pixels.max():g}, where a mask marks targets by {full} "
             f"({full / 2:g} at least)"
         )
@@ -122,15 +122,15 @@ def _without_background(mask: np.ndarray) -> np.ndarray:
     for number, side in enumerate((labels[0], labels[-1], labels[:, 0], labels[:, -1])):
         touches[side, number] = True
     across = touches[:, 2] & touches[:, 3]
-    targets: np.ndarray = (~across & (touches.sum(1) < 3))[labels] & mask
-    return targets
+    kept: np.ndarray = (~across & (touches.sum(1) < 3))[labels] & mask
+    return kept
 
 
 def remove_small(mask: np.ndarray, least: int) -> np.ndarray:
     """Return the mask without regions of fewer than ``least`` pixels."""
     labels, areas = _regions(mask)
-    large: np.ndarray = (areas >= least)[labels] & mask
-    return large
+    kept: np.ndarray = (areas >= least)[labels] & mask
+    return kept
 
 
 def fill_small(mask: np.ndarray, least: int) -> np.ndarray:
@@ -139,8 +139,8 @@ def fill_small(mask: np.ndarray, least: int) -> np.ndarray:
     Where the mask's own pixels hold together by corners, those of a hole do not.
     """
     labels, areas = _regions(~mask, corners=False)
-    closed: np.ndarray = mask | (areas < least)[labels]
-    return closed
+    filled: np.ndarray = (areas < least)[labels] | mask
+    return filled
 
 
 def _regions(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -148,7 +148,7 @@ def _regions(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.nda
     # Slow to import, and only making masks needs it.
     from scipy.ndimage import label  # type: ignore[import-untyped]
 
-    labels, _ = label(mask, np.ones((3, 3), bool) if corners else None)
+    labels: np.ndarray = label(mask, np.ones((3, 3), bool) if corners else None)[0]
     return labels, np.bincount(labels.ravel())
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import DataLoader, DistributedSampler
 
-from fusionzoo.data.pairs import Batch, Draw
+from fusionzoo.data.dataset import Batch, Draw, Sample
+from fusionzoo.errors import InputError
 
 
-class PairSampler(DistributedSampler):
+class PairSampler(DistributedSampler[Draw]):
     """Shuffled draws that are the same for any number of processes.
 
     An epoch is a list of draws given by ``(seed, epoch)`` alone: one random order of all pairs,
@@ -32,7 +33,7 @@ class PairSampler(DistributedSampler):
         rank: of this process.
 
     Raises:
-        ValueError: an epoch would have no batch.
+        InputError: an epoch would have no batch.
     """
 
     def __init__(
@@ -46,7 +47,14 @@ class PairSampler(DistributedSampler):
         num_replicas: int = 1,
         rank: int = 0,
     ) -> None:
-        super().__init__(range(pairs), num_replicas, rank, seed=seed, drop_last=drop_last)
+        super().__init__(
+            range(pairs),  # type: ignore[arg-type]  # only its length counts
+            num_replicas,
+            rank,
+            seed=seed,
+            drop_last=drop_last,
+        )
+        self.pairs = pairs
         self.batch_size = batch_size
         self.draws = pairs if draws is None else draws
         step = batch_size * num_replicas
@@ -56,7 +64,7 @@ class PairSampler(DistributedSampler):
             self.total_size = math.ceil(self.draws / num_replicas) * num_replicas
         self.num_samples = self.total_size // num_replicas
         if not pairs or not self.num_samples:
-            raise ValueError(
+            raise InputError(
                 f"{min(pairs, self.draws)} training pairs give no batch of {step}; "
                 "add pairs, lower batch_size or set drop_last to false"
             )
@@ -68,21 +76,20 @@ class PairSampler(DistributedSampler):
 
     def order(self, epoch: int) -> list[int]:
         """The pairs drawn by all processes in that epoch, in order."""
-        pairs = len(self.dataset)
         passes = [
             # A stream of its own: crops draw from [seed, epoch, position].
-            np.random.default_rng([self.seed, epoch, number, 1]).permutation(pairs)
-            for number in range(math.ceil(self.draws / pairs))
+            np.random.default_rng([self.seed, epoch, number, 1]).permutation(self.pairs)
+            for number in range(math.ceil(self.draws / self.pairs))
         ]
-        return np.concatenate(passes)[: self.draws].tolist()
+        return [int(index) for index in np.concatenate(passes)[: self.draws]]
 
 
-class TrainLoader(DataLoader):
+class TrainLoader(DataLoader[Sample]):
     """A DataLoader that asks its sampler for nothing before its first batch is wanted.
 
     Lightning makes the first iterator before it tells the sampler which epoch it is in. Workers
     would begin at once, and a resumed run would see the draws of another epoch.
     """
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # it has no more to it
         yield from super().__iter__()

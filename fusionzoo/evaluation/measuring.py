@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusionzoo.data.pairs import Loaded, load_pair
+from fusionzoo.data.decoding import Loaded, load_pair
 from fusionzoo.errors import InputError
 from fusionzoo.evaluation.methods import Method
 from fusionzoo.metrics import get_protocol, per_image

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusionzoo.data.pairs import Loaded
+from fusionzoo.data.decoding import Loaded
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.inference import normalise, read_image
 from fusionzoo.inference.ranges import to_unit
