@@ -6,6 +6,7 @@ it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -91,9 +92,12 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     A file that was there is replaced. A full disk, a limit or a kill leaves the old file, or none.
 
     Raises:
-        OSError: the folder does not exist or cannot be written, or the disk is full.
+        OSError: the folder does not exist or cannot be written, the disk is full, or there is
+            something else than a file of that name, such as a device.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "Is no regular file, and is not replaced", str(path))
     aside = temporary_name(path)
     try:
         with aside.open("xb") as stream:

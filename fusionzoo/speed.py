@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from fusionzoo.errors import InputError, ResultError, check_choice
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fusionzoo.module import FusionModule
+    from fusionzoo.network import FusionNetwork
 
 __all__ = ["measure_fusing", "measure_metrics"]
 
@@ -89,7 +91,8 @@ def measure_fusing(
         "plain": plain,
     }
     how = {"size": size, "runs": runs, "device": device, "batch_size": batch_size}
-    return _ask("_fuse_here", {**question, **how}, threads)
+    result: dict[str, Any] = _ask("_fuse_here", {**question, **how}, threads)
+    return result
 
 
 def measure_metrics(
@@ -125,7 +128,8 @@ def measure_metrics(
     """
     question = {"protocol": protocol, "metrics": None if metrics is None else list(metrics)}
     how = {"size": size, "runs": runs, "device": device, "batch_size": batch_size}
-    return _ask("_metrics_here", {**question, **how}, threads)
+    result: dict[str, Any] = _ask("_metrics_here", {**question, **how}, threads)
+    return result
 
 
 def _ask(function: str, question: Mapping[str, Any], threads: int | None) -> Any:
@@ -144,9 +148,16 @@ def _ask(function: str, question: Mapping[str, Any], threads: int | None) -> Any
         check=False,
     )
     if child.returncode:
-        why = child.stderr.strip().splitlines()[-1:] or [f"exit status {child.returncode}"]
-        raise ResultError(f"the process that is measured failed: {why[0]}")
+        raise ResultError(f"the process that is measured failed: {_why(child)}")
     return json.loads(child.stdout.splitlines()[-1])
+
+
+def _why(child: subprocess.CompletedProcess[str]) -> str:
+    """The message of the error that ended the process, without the error's class."""
+    if child.returncode < 0:
+        return f"signal {-child.returncode} ended it; does the memory suffice?"
+    last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+    return re.sub(r"^(\w+\.)*\w*Error: ", "", last)
 
 
 # In the fresh process, which does nothing else ----------------------------------------------------
@@ -258,14 +269,14 @@ def _plain_fuse(module: FusionModule, device: str, dtype: torch.dtype) -> Callab
     """``module.fuse`` with the network as it is trained."""
     from fusionzoo.inference import fuse_images
 
-    network = module.network.to(dtype)
+    declared = cast("type[FusionNetwork]", type(module.network))
     return partial(
         fuse_images,
-        network,
+        module.network.to(dtype),
         device=device,
-        size_multiple=network.size_multiple,
-        min_size=network.min_size,
-        value_range=network.value_range,
+        size_multiple=declared.size_multiple,
+        min_size=declared.min_size,
+        value_range=declared.value_range,
     )
 
 
@@ -278,7 +289,7 @@ def _pictures(count: int, height: int, width: int) -> list[Tensor]:
         (3 * count, 1, max(2, height // 8), max(2, width // 8)), generator=generator
     )
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    ir, vi, noise = smooth.split(count)
+    ir, vi, noise = torch.split(smooth, count)
     fused = 0.45 * ir + 0.45 * vi + 0.1 * noise
     return [(image * 255).round().to(torch.uint8) for image in (fused, ir, vi)]
 

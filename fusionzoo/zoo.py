@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, cast
 
 from fusionzoo import weights
 from fusionzoo.errors import (
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fusionzoo.module import FusionModule
+    from fusionzoo.network import FusionNetwork
 
 __all__ = [
     "create_model",
@@ -41,8 +42,6 @@ __all__ = [
     "load_network",
     "push_to_hub",
 ]
-
-_Made = TypeVar("_Made")
 
 _FILES = (".ckpt", ".safetensors", *weights.PICKLES)
 
@@ -77,17 +76,10 @@ def create_model(name: str, **options: Any) -> FusionModule:
 
     entry = _entry(name)
     name, model_class = entry.name, entry.model_class()
-    valid = _options_of(model_class)
-    for option in options:
-        if option not in valid:
-            hint = did_you_mean(option, valid, 1)
-            raise InputError(
-                f"{name!r} has no option {option!r}{hint and f' ({hint})'}; its options are "
-                f"{', '.join(valid)}"
-            )
+    _check_options(name, options, model_class)
     # What is made in inference mode could never be trained, nor told from changed weights.
     with torch.inference_mode(False):
-        model = make_with(model_class, options, name)
+        model: FusionModule = make_with(model_class, options, name)
     model.card_facts = _card_facts(entry)
     return model
 
@@ -270,21 +262,17 @@ def load_network(
     import torch
 
     from fusionzoo.inference import fuse_images
+    from fusionzoo.network import ready_copy
 
-    config, state, source = _read(name_or_path, weights.HubAccess())
-    dtype = dtype or torch.float32
-    network, roles = _network(config, state, options, source)
-    declared = type(network)
-    with torch.no_grad():
-        network.eval().requires_grad_(False)
-        if hasattr(network, "for_inference"):
-            network = network.for_inference()
-        network = network.eval().requires_grad_(False).to(device=device, dtype=dtype)
+    read = _read(name_or_path, weights.HubAccess())
+    dtype, device = dtype or torch.float32, torch.device(device or "cpu")
+    network, roles = _network(read, options)
+    declared = cast("type[FusionNetwork]", type(network))
     return partial(
         fuse_images,
-        network,
+        ready_copy(network, device, dtype),
         color_from=roles.color_from,
-        device=device or "cpu",
+        device=device,
         dtype=dtype,
         size_multiple=declared.size_multiple,
         min_size=declared.min_size,
@@ -419,6 +407,17 @@ def _card_facts(entry: ModelEntry, key: str | None = None) -> dict[str, Any]:
     return facts
 
 
+def _check_options(name: str, options: Iterable[str], model_class: type) -> None:
+    valid = _options_of(model_class)
+    for option in options:
+        if option not in valid:
+            hint = did_you_mean(option, valid, 1)
+            raise InputError(
+                f"{name!r} has no option {option!r}{hint and f' ({hint})'}; its options are "
+                f"{', '.join(valid)}"
+            )
+
+
 def _options_of(model_class: type) -> list[str]:
     parameters = inspect.signature(model_class).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -427,36 +426,23 @@ def _options_of(model_class: type) -> list[str]:
 def _model(
     read: _Read, device: torch.device | str | None, options: Mapping[str, Any]
 ) -> FusionModule:
+    import torch
+
     config, state, source = read
-    model = _fitted(
-        lambda: _create_stored(config, options, source), lambda made: made.network, state, source
-    )
+    # Fresh values are overwritten at once; drawing them must not shift the caller's random state.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        # First without values: a config that asks for a network far larger than its weights is
+        # refused before the machine runs out of memory.
+        with _without_first_values():
+            weights.check_state(
+                _create_stored(config, options, source).network, state, source=source
+            )
+        model = _create_stored(config, options, source)
+        weights.load_state(model.network, state, source=source)
     model.eval()
     entry = MODELS[config["model"]]
     model.card_facts = _card_facts(entry, weights.published_as(source))
     return model if device is None else _moved(model, device)
-
-
-def _fitted(
-    make: Callable[[], _Made],
-    network_of: Callable[[_Made], nn.Module],
-    state: Mapping[str, Tensor],
-    source: object,
-) -> _Made:
-    """Make a model, or a network alone, and fill it with a state.
-
-    It is made without memory first: a config that asks for a network far larger than its weights
-    is refused before the machine runs out of it.
-    """
-    import torch
-
-    # Fresh values are overwritten at once; drawing them must not shift the caller's random state.
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        with torch.device("meta"):
-            weights.check_state(network_of(make()), state, source=source)
-        made = make()
-        weights.load_state(network_of(made), state, source=source)
-    return made
 
 
 def _moved(model: FusionModule, device: torch.device | str) -> FusionModule:
@@ -472,39 +458,41 @@ def _moved(model: FusionModule, device: torch.device | str) -> FusionModule:
         ) from error
 
 
-def _network(
-    config: Mapping[str, Any],
-    state: Mapping[str, Tensor],
-    options: Mapping[str, Any],
-    source: object,
-) -> tuple[nn.Module, Roles]:
+def _network(read: _Read, options: Mapping[str, Any]) -> tuple[nn.Module, Roles]:
     """The network that a config describes with its weights, and what its two images are.
 
     Where an option is missing, strange, or one that only training heeds, the model's class makes
     the network: it has the defaults, and the errors.
     """
+    import torch
+
+    config, state, source = read
     entry = MODELS.get(config["model"])
     stored = config["options"]
-    build = None if entry is None else entry.network_builder()
-    wanted = set() if build is None else set(inspect.signature(build).parameters)
-    known = stored.keys() <= entry.option_names() if entry else False
-    if not known or not wanted <= stored.keys() or not options.keys() <= {*wanted, "task"}:
-        model = _model((config, state, source), None, options)
-        return model.network, Roles(model.modalities, model.color_from)
-    chosen = {**stored, **options}
-    task = chosen.get("task", entry.tasks[0])
-    check_choice("task", task, ROLES)
-    used = {name: chosen[name] for name in wanted}
-
-    def make() -> nn.Module:
-        with _without_first_values():
-            return make_with(build, used, entry.name)
-
-    return _fitted(make, lambda made: made, state, source), ROLES[task]
+    if entry is not None and stored.keys() <= entry.option_names():
+        build = entry.network_builder()
+        wanted = inspect.signature(build).parameters.keys()
+        heeded = {*wanted, "task"} & stored.keys()
+        if wanted <= stored.keys() and options.keys() <= heeded:
+            chosen = {name: {**stored, **options}[name] for name in heeded}
+            task = chosen.pop("task", entry.tasks[0])
+            check_choice("task", task, ROLES)
+            with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+                with _without_first_values():
+                    network: nn.Module = make_with(build, chosen, entry.name)
+                weights.load_state(network, state, source=source)
+            return network, ROLES[task]
+    model = _model(read, None, options)
+    return model.network, Roles(model.modalities, model.color_from)
 
 
 def _without_first_values() -> AbstractContextManager[Any]:
-    """Leave the parameters of new layers as memory is: stored ones take their place at once."""
+    """Leave the parameters of new layers as memory is: stored ones take their place at once.
+
+    That saves time, and spares the memory of a network too large for its weights: what nobody
+    writes to takes no memory yet. The meta device would do as well, but it imports sympy, which
+    takes longer than all the rest.
+    """
     from torch.overrides import TorchFunctionMode
 
     class NoFirstValues(TorchFunctionMode):
@@ -536,6 +524,7 @@ def _create_stored(
             f"{', '.join(strange)}; install the version that wrote it "
             f"({config.get('fusionzoo_version', 'not recorded')})"
         )
+    _check_options(name, options, MODELS[name].model_class())
     try:
         model = create_model(name, **{**stored, **options})
     except TypeError as error:

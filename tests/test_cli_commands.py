@@ -222,6 +222,18 @@ def test_list_without_weights(monkeypatch):
     assert model_rows("no*such") == []
 
 
+# bench ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [".", "nowhere/speed.json", os.devnull])
+def test_bench_looks_where_to_write_first(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fusionzoo.cli.bench.measure_fusing", None)
+    assert main(["bench", "--device", "cpu", "--json", place]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert place in line
+
+
 # import-weights ---------------------------------------------------------------------------------
 
 

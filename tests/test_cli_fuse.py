@@ -363,7 +363,10 @@ def test_differing_sizes_name_the_option_of_the_command(fuse, pairs, tmp_path, c
         (("ir/1.png", "vi/1.png", "-o", "y" * 300 + ".png"), "File name too long"),
         (("i" * 300, "vi/1.png", "-o", "x.png"), "File name too long"),
         (("ir/1.png", "vi/1.png", "-o", "x.png", "--model", "m" * 300), "File name too long"),
-        (("ir/1.png", "vi/1.png", "-o", "vi/1.png/x.png"), "vi/1.png"),
+        (("ir/1.png", "vi/1.png", "-o", "vi/1.png/x.png"), "vi/1.png is a file"),
+        (("ir", "vi", "-o", "vi/1.png/x"), "vi/1.png is a file"),
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "name=x"), "no option 'name'"),
+        (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "task=medical"), "no option 'task'"),
     ],
 )
 def test_mistakes_are_one_line(fuse, pairs, arguments, message, monkeypatch, capsys):

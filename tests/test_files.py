@@ -14,6 +14,17 @@ from fusionzoo.files import remove_leftovers, temporary_name, write_whole
 DAYS = 24 * 60 * 60
 
 
+@pytest.mark.parametrize("kind", ["folder", "fifo"])
+def test_what_is_no_file_is_not_replaced(tmp_path, kind):
+    path = tmp_path / "x"
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(OSError, match="no regular file"):
+        write_whole(path, b"")
+    assert path.exists()
+    assert not path.is_file()
+    assert os.listdir(tmp_path) == ["x"]
+
+
 @pytest.fixture
 def dead():
     """The number of a process that has ended."""

@@ -99,7 +99,8 @@ def _run(arguments: Sequence[str], debug: bool) -> int:
         hint = did_you_mean(name, COMMANDS, 2) or "see fusionzoo --help"
         raise UsageError(f"there is no command {name!r}; {hint}")
     with own_warnings():
-        return import_module(COMMANDS[name].module).main(name, rest, debug=debug)
+        status: int = import_module(COMMANDS[name].module).main(name, rest, debug=debug)
+        return status
 
 
 def _told(error: BaseException | None) -> BaseException | None:

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fusionzoo.cli import UsageError
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
 from fusionzoo.cli.parser import Parser
+from fusionzoo.files import write_whole
 from fusionzoo.speed import measure_fusing, measure_metrics
 
 #: Measured by ``--metrics`` without names: all there are. Asking for them would load torch.
@@ -20,6 +22,8 @@ PROTOCOLS = ("zoo", "cddfuse", "tang", "vifb")
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run the command; see ``fusionzoo bench --help``."""
     args = _parser().parse_args(arguments)
+    if args.json not in (None, "-"):
+        _check_writable(Path(args.json))
     # Only "auto" needs torch here, and this process is not the one that is measured.
     device = str(chosen_device(args.device)) if args.device != "cpu" else "cpu"
     settings = {
@@ -46,9 +50,17 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
         print(text)
         return 0
     if args.json:
-        Path(args.json).write_text(text + "\n", encoding="utf-8")
+        write_whole(args.json, f"{text}\n".encode())
     _print_table(results)
     return 0
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a place for the JSON before minutes of measuring are spent on it."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--json {path} is no regular file; name another one, or - to print")
+    if not path.parent.is_dir():
+        raise UsageError(f"--json {path}: there is no folder {path.parent}; make it first")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -222,6 +222,8 @@ def _fuser(
 def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug: bool) -> int:
     """Fuse and write; returns how many failed, each of which is reported by a line."""
     failed = 0
+    for folder in {job.out.parent for job in jobs}:
+        _make_folder(folder)
     with progress("fusing", len(jobs)) as bar:
         for job, error in _results(jobs, fuse, batch_size):
             bar.advance()
@@ -240,6 +242,8 @@ def _in_shell_words(text: str) -> str:
 def _results(
     jobs: list[Job], fuse: Callable[..., Any], batch_size: int
 ) -> Iterator[tuple[Job, Exception | None]]:
+    from fusionzoo.inference import save_image
+
     for start in range(0, len(jobs), batch_size):
         batch = jobs[start : start + batch_size]
         images: list[Any] = [None] * len(batch)
@@ -251,15 +255,21 @@ def _results(
             try:
                 if image is None:
                     image = fuse(job.ir, job.vi)
-                _write(job.out, image)
+                save_image(job.out, image)
             except Exception as error:  # reported; the other pairs are not to suffer
                 yield job, error
             else:
                 yield job, None
 
 
-def _write(path: Path, image: Any) -> None:
-    from fusionzoo.inference import save_image
+def _make_folder(folder: Path) -> None:
+    """Make a folder for results before any time is spent on them.
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_image(path, image)
+    Raises:
+        UsageError: there is a file in the way.
+        OSError: another reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"-o: {error.filename} is a file; name a folder for the results") from None

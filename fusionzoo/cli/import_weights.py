@@ -19,12 +19,12 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
 
 
 def _parser() -> Parser:
-    able = [model for model in MODELS.values() if model.importer is not None]
     lines = ["models, their files in order, and where the authors publish them:"]
-    for model in able:
-        files = " ".join(file.upper() for file in model.importer.files)
-        lines.append(f"  {model.name} {files}  ({model.importer.source}; licence: "
-                     f"{model.importer.licence})")  # fmt: skip
+    for model in MODELS.values():
+        if (importer := model.importer) is not None:
+            files = " ".join(file.upper() for file in importer.files)
+            terms = f"({importer.source}; licence: {importer.licence})"
+            lines.append(f"  {model.name} {files}  {terms}")
     parser = Parser(
         prog="fusionzoo import-weights",
         description="Convert weights that a paper's authors released into a model folder.\n"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusionzoo.cli import FAILED, UsageError
+from fusionzoo.cli.console import failure, printable, progress
+from fusionzoo.cli.parser import Parser
 from fusionzoo.data.layouts import get_layout, list_layouts
 
 if TYPE_CHECKING:
@@ -49,12 +49,11 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     return 0 if all(good) else FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fusionzoo masks",
         description="Write ROOT/mask/NAME.png, a mask of targets, for every pair of images.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "roots", metavar="ROOT", nargs="+", type=Path, help="folder with the pairs' two folders"
@@ -88,7 +87,7 @@ def _one_root(root: Path, folders: dict[str, str], kind: str, overwrite: bool, d
 
     pairs, problems = scan_pairs(root, **folders)
     for problem in problems:
-        print(problem, file=sys.stderr)
+        print(printable(str(problem)), file=sys.stderr)
     folder = root / folders["mask_dir"]
     if any(problem.path == folder for problem in problems):  # no place for masks
         return False
@@ -105,34 +104,24 @@ def _one_root(root: Path, folders: dict[str, str], kind: str, overwrite: bool, d
         notes.append(f"{failed} failed")
     if problems:
         notes.append(f"{len(problems)} problem{'s' * (len(problems) != 1)} with the files")
-    print("; ".join(notes))
+    print(printable("; ".join(notes)))
     return not (failed or problems)
 
 
 def _make_all(pairs: list[Pair], folder: Path, kind: str, debug: bool) -> tuple[int, int]:
     """Make and write; returns how many failed, with a line for each, and how many are empty."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
     from fusionzoo.data.decoding import make_mask
 
     failed = empty = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(
-        *columns, console=Console(stderr=True), disable=len(pairs) == 1, transient=True
-    ) as bar:
-        for pair in bar.track(pairs, description="making masks"):
+    with progress("making masks", len(pairs)) as bar:
+        for pair in pairs:
+            bar.advance()
             try:
                 mask = make_mask(pair, kind)
                 _write(pair, folder, mask)
             except Exception as error:  # reported; the other pairs are not to suffer
                 failed += 1
-                line = f"{pair.name}: {error or type(error).__name__}"
-                if debug:
-                    line = "".join([*traceback.format_exception(error), line])
-                # Out of the bar's way, and not wrapped: the line may be searched by a program.
-                bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+                bar.report(failure(pair.name, error, debug))
             else:
                 empty += not mask.any()
     return failed, empty

@@ -47,7 +47,7 @@ def _check_kinds(make: Callable[..., Any], options: Mapping[str, Any], name: str
     Raises:
         InputError: naming the option, its value and what it has to be.
     """
-    hints = get_type_hints(make.__init__ if isinstance(make, type) else make)
+    hints = get_type_hints(vars(make)["__init__"] if isinstance(make, type) else make)
     for option, value in options.items():
         allowed = get_args(hints[option]) if _is_union(hints[option]) else (hints[option],)
         if not any(_is_a(value, kind) for kind in allowed):
