@@ -271,5 +271,6 @@ def _make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"-o: {error.filename} is a file; name a folder for the results") from None
+    except (FileExistsError, NotADirectoryError):
+        blocking = next(one for one in (folder, *folder.parents) if one.exists())
+        raise UsageError(f"-o: {blocking} is a file; name a folder for the results") from None
