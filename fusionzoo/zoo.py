@@ -6,12 +6,11 @@ import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fusionzoo import weights
 from fusionzoo.errors import (
@@ -42,6 +41,8 @@ __all__ = [
     "load_network",
     "push_to_hub",
 ]
+
+_Made = TypeVar("_Made")
 
 _FILES = (".ckpt", ".safetensors", *weights.PICKLES)
 
@@ -433,10 +434,8 @@ def _model(
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         # First without values: a config that asks for a network far larger than its weights is
         # refused before the machine runs out of memory.
-        with _without_first_values():
-            weights.check_state(
-                _create_stored(config, options, source).network, state, source=source
-            )
+        bare = _without_values(lambda: _create_stored(config, options, source))
+        weights.check_state(bare.network, state, source=source)
         model = _create_stored(config, options, source)
         weights.load_state(model.network, state, source=source)
     model.eval()
@@ -478,21 +477,20 @@ def _network(read: _Read, options: Mapping[str, Any]) -> tuple[nn.Module, Roles]
             task = chosen.pop("task", entry.tasks[0])
             check_choice("task", task, ROLES)
             with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-                with _without_first_values():
-                    network: nn.Module = make_with(build, chosen, entry.name)
+                network: nn.Module = _without_values(lambda: make_with(build, chosen, entry.name))
                 weights.load_state(network, state, source=source)
             return network, ROLES[task]
     model = _model(read, None, options)
     return model.network, Roles(model.modalities, model.color_from)
 
 
-def _without_first_values() -> AbstractContextManager[Any]:
-    """Leave the parameters of new layers as memory is: stored ones take their place at once.
+def _without_values(make: Callable[[], _Made]) -> _Made:
+    """Make a model or network whose parameters are left as memory is; stored ones are to follow.
 
     That saves time, and spares the memory of a network too large for its weights: what nobody
-    writes to takes no memory yet. The meta device would do as well, but it imports sympy, which
-    takes longer than all the rest.
+    writes to takes no memory yet. Where even that cannot be had, what comes back has shapes only.
     """
+    import torch
     from torch.overrides import TorchFunctionMode
 
     class NoFirstValues(TorchFunctionMode):
@@ -504,7 +502,15 @@ def _without_first_values() -> AbstractContextManager[Any]:
                 return kwargs["tensor"] if "tensor" in kwargs else args[0]
             return function(*args, **kwargs)
 
-    return NoFirstValues()
+    try:
+        with NoFirstValues():
+            return make()
+    except InputError as error:
+        if not isinstance(error.__cause__, RuntimeError):
+            raise
+    # Not at once: this device imports sympy, which takes longer than all the rest.
+    with torch.device("meta"):
+        return make()
 
 
 def _create_stored(
