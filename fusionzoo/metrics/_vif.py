@@ -51,18 +51,18 @@ def scale_maps(
             (images, originals) if saturate else (centred(images), centred(originals))
         )
         mixed = distorted.repeat(times) * reference
-        powers = distorted.square(), reference.square()
+        power, source_power = distorted.square(), reference.square()
         if saturate:
-            mixed, *powers = (product.clamp(max=255) for product in (mixed, *powers))
-        means, power, mixed = separable(torch.cat([distorted, powers[0], mixed]), taps).split(
-            [count, count, len(mixed)]
-        )
-        source_means, source_power = separable(torch.cat([reference, powers[1]]), taps).chunk(2)
+            mixed, power, source_power = (i.clamp(max=255) for i in (mixed, power, source_power))
+        moments = separable(torch.cat([distorted, power, mixed]), taps)
+        means, power, mixed = torch.split(moments, [count, count, len(mixed)])
+        source_means, source_power = separable(torch.cat([reference, source_power]), taps).chunk(2)
         variance = (power - means.square()).clamp_min(0).repeat(times)
         source_variance = (source_power - source_means.square()).clamp_min(0)
         covariance = mixed - means.repeat(times) * source_means
         maps = _information(covariance, source_variance, variance, noise)
-        yield [ScaleMaps(*part) for part in zip(*(m.split(count) for m in maps), strict=True)]
+        by_source = (torch.split(values, count) for values in maps)
+        yield [ScaleMaps(*part) for part in zip(*by_source, strict=True)]
 
 
 def _information(
