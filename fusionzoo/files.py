@@ -105,7 +105,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())  # some file systems report a full disk only here
         if (size := aside.stat().st_size) != len(content):
-            raise OSError(f"{path}: {size} of {len(content)} bytes were written; is the disk full?")
+            raise OSError(errno.ENOSPC, f"{size} of {len(content)} bytes were written", str(path))
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)

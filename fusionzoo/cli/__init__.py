@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from fusionzoo._version import __version__
-from fusionzoo.cli.console import complain, describe, own_warnings, raised_here
+from fusionzoo.cli.console import complain, describe, own_warnings
 from fusionzoo.errors import FusionZooError, InputError, did_you_mean
 
 __all__ = ["COMMANDS", "FAILED", "UsageError", "main"]
@@ -110,8 +110,6 @@ def _told(error: BaseException | None) -> BaseException | None:
     """
     while error is not None:
         if isinstance(error, FusionZooError | OSError | MemoryError | RecursionError):
-            return error
-        if raised_here(error):
             return error
         error = error.__cause__  # jsonargparse wraps what a class refuses
     return None

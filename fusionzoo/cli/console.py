@@ -46,7 +46,7 @@ def printable(text: str) -> str:
 def describe(error: BaseException) -> str:
     """What an error tells a user, without the traceback that tells a programmer more."""
     text = str(error).strip()
-    if isinstance(error, FusionZooError) or raised_here(error):
+    if isinstance(error, FusionZooError):
         return text
     if isinstance(error, MemoryError):
         hint = "use smaller images, a smaller --batch-size or another model"
@@ -59,15 +59,6 @@ def describe(error: BaseException) -> str:
         return f"{place}{error.strerror}{f'; {remedy}' if remedy else ''}"
     first = text.splitlines()[0] if text else ""
     return f"{type(error).__name__}{f': {first}' if first else ''}"
-
-
-def raised_here(error: BaseException) -> bool:
-    """Whether this package raised it to tell the user something: rooms without FusionZooError."""
-    if not isinstance(error, ValueError | TypeError | OSError | RuntimeError):
-        return False
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    name = frames[-1].f_globals.get("__name__", "") if frames else ""
-    return not isinstance(error, RecursionError) and name.partition(".")[0] == "fusionzoo"
 
 
 def failure(name: str, error: BaseException, debug: bool) -> str:
