@@ -34,6 +34,7 @@ def test_network_declares_what_it_needs(model):
     assert low < high
     assert network.size_multiple >= 1
     assert network.min_size >= 1
+    assert network.bytes_per_pixel > 0
     check_network(model.network)
 
 
@@ -67,8 +68,8 @@ def test_wrong_options_are_refused_by_name_before_anything_else(model, options):
 
 def test_a_picture_that_needs_more_memory_than_there_is_is_refused(model, monkeypatch):
     monkeypatch.setenv("FUSIONZOO_MEMORY_GB", "0.2")
-    ir = torch.zeros(1, 1000, 1000)
-    with pytest.raises(OutOfMemoryError, match=r"1000 x 1000 .* takes about .* GB.*lapnet"):
+    ir = torch.zeros(1, 1500, 2000)
+    with pytest.raises(OutOfMemoryError, match=r"2000 x 1500 .* takes about .* GB.*lapnet"):
         model.fuse(ir, ir)
 
 

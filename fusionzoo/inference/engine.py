@@ -258,11 +258,7 @@ class _Network:
         """Fuse like-sized ``(1, H, W)`` in [0, 1] to ``(B, 1, H, W)`` in [0, 1]."""
         height, width = vis[0].shape[-2:]
         if self.place(vis[0]).type == "cpu":
-            down, across = (
-                padded_side(side, self.size_multiple, self.min_size) for side in (height, width)
-            )
-            double = 2 if self.dtype == torch.float64 else 1
-            check_memory(len(vis), down, across, self.bytes_per_pixel * double)
+            check_memory(len(vis) * self._bytes_for(height, width), len(vis), height, width)
         inputs = [self._to_network(images, self.place(vis[0])) for images in (irs, vis)]
         output = self.run(*inputs)
         if not isinstance(output, Tensor) or output.shape != inputs[1].shape:
@@ -275,6 +271,12 @@ class _Network:
                 f"the network gave NaN in {self.dtype}; use float32, or check the weights"
             )
         return output.clamp(0, 1)
+
+    def _bytes_for(self, height: int, width: int) -> float:
+        pixels = 1
+        for side in (height, width):
+            pixels *= padded_side(side, self.size_multiple, self.min_size)
+        return pixels * self.bytes_per_pixel * (2 if self.dtype == torch.float64 else 1)
 
     @property
     def _exact(self) -> torch.dtype:

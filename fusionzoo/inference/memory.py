@@ -31,19 +31,18 @@ class DeviceMemoryError(FusionZooError, torch.cuda.OutOfMemoryError):
     """The memory of a GPU does not suffice."""
 
 
-def check_memory(count: int, height: int, width: int, bytes_per_pixel: float) -> None:
+def check_memory(need: float, count: int, height: int, width: int) -> None:
     """Refuse images whose network needs more memory than there is; silent where that is unknown.
 
     Args:
+        need: bytes at once, by the network's estimate.
         count: of images that go through the network together.
         height: of one, in pixels.
         width: of one, in pixels.
-        bytes_per_pixel: the network's peak memory by pixel.
 
     Raises:
         OutOfMemoryError: a MemoryError that tells both numbers and what helps.
     """
-    need = count * height * width * bytes_per_pixel
     if need < _ALWAYS_THERE:
         return
     have = available_memory()

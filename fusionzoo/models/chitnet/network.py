@@ -129,6 +129,7 @@ class CHITNetNetwork(nn.Module):
     size_multiple = 1
     min_size = 1
     value_range = (0.0, 1.0)
+    bytes_per_pixel = 700  # measured
 
     def __init__(
         self,

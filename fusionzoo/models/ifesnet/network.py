@@ -74,6 +74,7 @@ class IFESNetNetwork(nn.Module):
     size_multiple = 1
     min_size = 1
     value_range = (0.0, 1.0)
+    bytes_per_pixel = 300  # measured
 
     def __init__(
         self,

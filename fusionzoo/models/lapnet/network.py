@@ -54,6 +54,7 @@ class LapNetNetwork(nn.Module):
     """
 
     value_range = (0.0, 1.0)
+    bytes_per_pixel = 220  # measured
     size_multiple = 2**MOST_LEVELS
     min_size = 2**MOST_LEVELS
 

@@ -95,6 +95,7 @@ class SMFNetNetwork(nn.Module):
     size_multiple = 1
     min_size = 2  # reflection padding needs a neighbour
     value_range = (0.0, 1.0)
+    bytes_per_pixel = 2000  # measured
 
     def __init__(
         self,
