@@ -7,8 +7,9 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -125,10 +126,9 @@ def open_image(path: ImageFileLike, name: str | None = None) -> Image.Image:
     with opened(path, name) as image:
         _warn_of_lost_bits(image, label)
         _warn_of_more_pages(image, label)
-        tags = _tiff_tags(image, label)
+        correct = _correction(image, label)
         _load(image)
-        result = plain(image)
-        return _as_meant(result, tags, label) if tags else result
+        return correct(plain(image))
 
 
 @contextmanager
@@ -278,14 +278,14 @@ def _has_late_metadata(image: ImageFile.ImageFile) -> bool:
         stream.seek(position)
 
 
-def _tiff_tags(image: ImageFile.ImageFile, label: str) -> dict[str, int]:
-    """How a grey TIFF stores its values, where Pillow's reading needs correction; else nothing.
+def _correction(image: ImageFile.ImageFile, label: str) -> Callable[[Image.Image], Image.Image]:
+    """Return what makes of Pillow's reading of a grey TIFF what the file means.
 
     Raises:
         InputError: values that Pillow would read wrong beyond repair.
     """
     if not isinstance(image, TiffImageFile) or len(image.getbands()) > 1:
-        return {}
+        return lambda decoded: decoded
     tags = image.tag_v2
     bits, kind = tags.get(_BITS, (1,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
     white_is_zero = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
@@ -294,14 +294,18 @@ def _tiff_tags(image: ImageFile.ImageFile, label: str) -> dict[str, int]:
     if bits == 32 and white_is_zero:
         raise InputError(f"{label} holds 32-bit values of which 0 is white; save it inverted")
     if bits == 16 and white_is_zero:
-        return {"white": 0}
-    return {"unsigned": 1} if bits == 32 and kind == _UNSIGNED else {}
+        return _inverted
+    if bits == 32 and kind == _UNSIGNED:
+        return partial(_check_unsigned, label)
+    return lambda decoded: decoded
 
 
-def _as_meant(image: Image.Image, tags: dict[str, int], label: str) -> Image.Image:
+def _inverted(image: Image.Image) -> Image.Image:
+    return array_to_pil(65535 - np.asarray(image), image.info.get("icc_profile"))
+
+
+def _check_unsigned(label: str, image: Image.Image) -> Image.Image:
     values = np.asarray(image)
-    if "white" in tags:
-        return array_to_pil(65535 - values, image.info.get("icc_profile"))
     if values.size and values.min() < 0:
         raise InputError(
             f"{label} holds unsigned 32-bit values of 2^31 and more, which are not read; save "
