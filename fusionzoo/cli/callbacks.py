@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from fusionzoo.errors import InputError
+from fusionzoo.files import temporary_name
 from fusionzoo.inference import save_image
 from fusionzoo.weights import read_pickle
 
@@ -62,7 +63,7 @@ class CheckpointFiles(TorchCheckpointIO):
         """Write aside, then rename: a killed run leaves the previous file as it was."""
         # Lightning's own way goes through the system's temporary folder; from there to another
         # disk a file is copied, and a kill can leave half of it.
-        unfinished = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
+        unfinished = temporary_name(Path(path))
         try:
             super().save_checkpoint(checkpoint, unfinished, storage_options)
             os.replace(unfinished, path)
