@@ -100,26 +100,3 @@ def test_listing_models_imports_nothing_heavy(statement):
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == ""
-
-
-def test_loading_a_model_imports_nothing_that_training_alone_needs():
-    # Lightning brings torchmetrics and its needs itself: what fusionzoo adds to it counts.
-    script = """
-import sys, lightning
-before = set(sys.modules)
-import fusionzoo
-for key in fusionzoo.list_models():
-    fusionzoo.load(key)
-added = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(*sorted(added & {"kornia", "torchmetrics", "scipy", "tensorboard", "timm", "torchvision"}))
-print(*(name for name in ("fusionzoo.metrics", "fusionzoo.data") if name in sys.modules))
-"""
-    run = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=PACKAGE.parent,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == []

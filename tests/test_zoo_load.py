@@ -575,6 +575,31 @@ def test_fuse_loads_once_and_again_when_the_files_change(folder, monkeypatch):
     assert loads == [str(folder)] * 2
 
 
+def test_loading_a_model_imports_nothing_that_training_alone_needs():
+    # Lightning brings torchmetrics and its needs itself: what fusionzoo adds to it counts.
+    script = """
+import sys, lightning
+before = set(sys.modules)
+import fusionzoo
+from fusionzoo.models import MODELS
+for entry in MODELS.values():
+    entry.model_class()
+fusionzoo.load("didfuse")
+added = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(added & {"kornia", "torchmetrics", "scipy", "tensorboard", "timm", "torchvision"}))
+print(*(name for name in ("fusionzoo.metrics", "fusionzoo.data") if name in sys.modules))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(fusionzoo.__file__).parents[1],
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []
+
+
 # What the package ships
 
 
