@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import os
+import io
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from fusionzoo.errors import InputError
-from fusionzoo.files import temporary_name
+from fusionzoo.cli.console import printable
+from fusionzoo.errors import FileError, InputError
+from fusionzoo.files import write_whole
 from fusionzoo.inference import save_image
+from fusionzoo.module import FusionModule
 from fusionzoo.weights import read_pickle
 
-LAST = "last.ckpt"
+LAST, BEST = "last.ckpt", "best.ckpt"
 PRETRAINED = "pretrained"
+
+# What Lightning needs to measure with a checkpoint, and what to train on from it.
+_PARTS = ("state_dict", "epoch", "global_step", "pytorch-lightning_version")
+_PARTS_OF_TRAINING = (*_PARTS, "loops", "optimizer_states", "lr_schedulers")
 
 
 def checkpoints(keep_every: int | None = None) -> list[Callback]:
@@ -54,25 +62,70 @@ class KeptCheckpoint(ModelCheckpoint):
     """A class of its own, since Lightning tells callbacks apart by class and interval."""
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Writes ``best.ckpt`` whenever validation finds more of the model's ``best_metric``."""
+
+    def __init__(self, metric: str):
+        super().__init__(
+            filename=Path(BEST).stem,
+            monitor=f"val/{metric}",
+            mode="max",
+            save_top_k=1,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+
+
 class CheckpointFiles(TorchCheckpointIO):
-    """Checkpoints that are whole or not there at all, and that hold nothing but plain data."""
+    """Checkpoints that are whole or not there at all, and that hold nothing but plain data.
+
+    Args:
+        training: what is read has to hold all that training goes on from.
+    """
+
+    def __init__(self, training: bool = True):
+        super().__init__()
+        self.parts = _PARTS_OF_TRAINING if training else _PARTS
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write aside, then rename: a killed run leaves the previous file as it was."""
+        """Write aside, then rename: a killed run or a full disk leaves the previous file as it was.
+
+        Raises:
+            FileError: it cannot be written; the message names the file.
+        """
         # Lightning's own way goes through the system's temporary folder; from there to another
         # disk a file is copied, and a kill can leave half of it.
-        unfinished = temporary_name(Path(path))
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path = Path(path)
         try:
-            super().save_checkpoint(checkpoint, unfinished, storage_options)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content.getvalue())
+        except OSError as error:
+            why = error.strerror or error
+            raise FileError(
+                f"{path}: {why}; make room, then go on from the checkpoint before with "
+                "--ckpt_path last"
+            ) from error
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
-        """Read onto the CPU, refusing pickled objects; Lightning moves things to their device."""
-        return read_pickle(path)
+        """Read onto the CPU, refusing pickled objects; Lightning moves things to their device.
+
+        Raises:
+            InputError: it is damaged, or lacks what is needed of it.
+        """
+        content = read_pickle(path)
+        have = content.keys() if isinstance(content, dict) else ()
+        missing = [part for part in self.parts if part not in have]
+        if missing:
+            raise InputError(
+                f"{path} lacks {', '.join(missing)}, so no run goes on from it; --weights {path} "
+                "starts from the weights in it, if it has any"
+            )
+        checkpoint: dict[str, Any] = content
+        return checkpoint
 
 
 class PretrainedFolder(Callback):
@@ -82,9 +135,35 @@ class PretrainedFolder(Callback):
     """
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write it, and print where the results are."""
         folder = trainer.log_dir  # asks all processes, so before the one that writes is chosen
-        if trainer.is_global_zero and folder is not None and not trainer.fast_dev_run:
-            pl_module.save_pretrained(Path(folder) / PRETRAINED)
+        if not trainer.is_global_zero or folder is None or trainer.fast_dev_run:
+            return
+        assert isinstance(pl_module, FusionModule)
+        written = pl_module.save_pretrained(Path(folder) / PRETRAINED)
+        lines = [f"trained {pl_module.name}: {written}"]
+        for saved in trainer.checkpoint_callbacks:
+            if isinstance(saved, BestCheckpoint) and saved.best_model_score is not None:
+                score = f"{saved.monitor} {saved.best_model_score:.4g}"
+                lines.append(f"best checkpoint ({score}): {saved.best_model_path}")
+        print(printable("\n".join(lines)))
+
+
+class ValidationLines(Callback):
+    """Prints the metrics of every validation while training, one line each, to standard error."""
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        values = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        of = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        print(f"epoch {trainer.current_epoch + 1}{of}: {shown}", file=sys.stderr)
 
 
 class FusedImages(BasePredictionWriter):
@@ -94,6 +173,10 @@ class FusedImages(BasePredictionWriter):
     def __init__(self, folder: str | Path):
         super().__init__("batch")
         self.folder = Path(folder)
+
+    def path_of(self, name: str) -> Path:
+        """Where the fused image of the pair of that name goes."""
+        return self.folder / f"{name}.png"
 
     def write_on_batch_end(
         self,
@@ -105,7 +188,8 @@ class FusedImages(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
+        """Write the images of a batch."""
         for name, image in zip(prediction["name"], prediction["fused"], strict=True):
-            path = self.folder / f"{name}.png"
+            path = self.path_of(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             save_image(path, image)

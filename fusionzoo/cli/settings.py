@@ -22,8 +22,11 @@ class SettingsParser(LightningArgumentParser):
         """Raise what was found wrong.
 
         Raises:
-            UsageError: always, and from the error that was found, if there is one.
+            UsageError: always, and from the error that was found, if there is one. Parsers of
+                parts raise what the parser of the whole expects of them.
         """
+        if not self.exit_on_error:
+            super().error(message, ex)
         raise UsageError(_in_one_line(message)) from ex
 
     def option_names(self) -> list[str]:
@@ -48,8 +51,9 @@ def unknown_option(message: str, known: list[str]) -> UsageError | None:
 def _in_one_line(message: str) -> str:
     """What jsonargparse tells in many lines: the option, its value, and what it could be."""
     match = re.match(r'(?:Validation failed: )?Parser key "([^"]+)":', message)
-    if match is None:
-        return " ".join(message.split())
+    told = re.match(r'Parser key "config": (\S.*)', message)  # by a parser of a part
+    if match is None or told is not None:
+        return " ".join((told[1] if told else message).split())
     option = f"--{match[1]}"
     strange = re.search(r"given class_path '([^']+)':\s+Option '([^']+)' is not accepted", message)
     if strange is not None:

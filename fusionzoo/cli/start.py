@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 
 from fusionzoo import weights, zoo
 from fusionzoo.cli import UsageError
 from fusionzoo.cli.callbacks import LAST
-from fusionzoo.cli.configs import class_path
+from fusionzoo.cli.configs import class_path, read_config
+from fusionzoo.cli.console import complain
+from fusionzoo.cli.parser import Parser
 from fusionzoo.models import MODELS
 from fusionzoo.module import FusionModule
 
@@ -74,7 +74,7 @@ def split_start(command: str, arguments: Sequence[str]) -> tuple[Start, list[str
         return _newest(command, root_folder(rest)), rest
     if given.ckpt_path and not Path(given.ckpt_path).is_file():
         raise UsageError(f"--ckpt_path {given.ckpt_path}: no such file; name a .ckpt, or {GO_ON}")
-    return Start(checkpoint=given.ckpt_path), rest
+    return Start(checkpoint=given.ckpt_path or None), rest
 
 
 def root_folder(arguments: Sequence[str]) -> Path:
@@ -89,24 +89,31 @@ def root_folder(arguments: Sequence[str]) -> Path:
 
 
 def _root_in_config(config: str) -> str | None:
-    text = config if config.lstrip().startswith("{") else Path(config).read_text(encoding="utf-8")
-    config = yaml.safe_load(text) or {}
-    return (config.get("trainer") or {}).get("default_root_dir")
+    trainer = read_config(config).get("trainer")
+    root = trainer.get("default_root_dir") if isinstance(trainer, dict) else None
+    return None if root is None else str(root)
 
 
 def _newest(command: str, root: Path) -> Start:
-    """The checkpoint written last by any run in a folder; training goes on in that run's folder."""
-    found = sorted(root.glob(f"**/checkpoints/{LAST}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        message = f"--ckpt_path {GO_ON}: there is no {LAST} in {root}"
+    """The checkpoint written last by any run in a folder; training goes on in that run's folder.
+
+    Raises:
+        UsageError: there is none, and the command is not ``fit``, which begins a run then.
+    """
+    say = rank_zero_only(complain)
+    written = sorted(root.glob(f"**/checkpoints/{LAST}"), key=lambda path: path.stat().st_mtime)
+    if not written:
+        message = f"--ckpt_path {GO_ON}: there is nothing to go on with, no {LAST} in {root}"
         if command != "fit":
             raise UsageError(f"{message}; set trainer.default_root_dir to that of the training")
-        rank_zero_warn(f"{message}; starting from the beginning")
+        # One command that begins a run and goes on with it is what queues of clusters need.
+        say(f"{message}: A NEW RUN BEGINS")
         return Start()
-    rank_zero_info(f"going on with {found[-1]}")
-    run = found[-1].parent.parent
-    return Start(checkpoint=str(found[-1]), run=run if run.parent == root else None)
+    newest = written[-1]
+    say(f"going on with {newest}")
+    run = newest.parent.parent
+    return Start(checkpoint=str(newest), run=run if run.parent == root else None)
 
 
-def _parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+def _parser() -> Parser:
+    return Parser(prog="fusionzoo fit", add_help=False, allow_abbrev=False)
