@@ -1,6 +1,6 @@
 """Draw pairs beside their fusion, one row a pair: infrared, visible, fused.
 
-python examples/grid.py OUT.png IR VI [IR VI …] [--model didfuse …] [--width 320]
+python examples/grid.py OUT.png IR VI [IR VI …] [--model lapnet …] [--width 320]
 """
 
 import argparse
@@ -15,7 +15,7 @@ def box(text):
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("out")
 parser.add_argument("pairs", nargs="+", metavar="IR VI")
-parser.add_argument("--model", nargs="+", default=["didfuse"], help="one column for each")
+parser.add_argument("--model", nargs="+", default=["lapnet"], help="one column for each")
 parser.add_argument("--width", type=int, default=320, help="of one picture, in pixels")
 parser.add_argument("--titles", action="store_true", help="write above each column what it is")
 parser.add_argument("--crop", type=box, metavar="L,T,R,B", help="the part to draw, in pixels")

@@ -52,7 +52,7 @@ def test_grid_draws_sources_and_result(call, tmp_path):
     drawn = np.asarray(Image.open(tmp_path / "out.png").convert("RGB"))
     assert drawn.shape == (484, 968, 3)
     assert np.array_equal(drawn[:240, 324:644], np.asarray(Image.open(VI)))
-    fused = fusionzoo.load("didfuse").fuse(IR, VI)
+    fused = fusionzoo.load("lapnet").fuse(IR, VI)
     assert np.array_equal(drawn[244:, 648:], np.asarray(fused))
 
 

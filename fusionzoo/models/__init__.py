@@ -35,7 +35,7 @@ __all__ = [
 
 
 #: The published weights that ``fusionzoo.fuse`` and the commands use where none are named.
-DEFAULT_MODEL = "didfuse"
+DEFAULT_MODEL = "lapnet"
 
 
 class Roles(NamedTuple):
