@@ -243,7 +243,8 @@ def test_predict_that_is_interrupted_ends_with_130(root, tmp_path, monkeypatch, 
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr("cli_modules.Mortal.predict_step", interrupt)
-    handler = signal.getsignal(signal.SIGINT)
+    # What a shell starts in the background ignores the signal, and so would this.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         arguments = ["predict", "--model=cli_modules.Mortal", f"--data.predict_root={root}"]
         assert main([*arguments, f"--output={tmp_path / 'out'}", *CPU]) == 130
