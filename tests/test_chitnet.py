@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 import fusionzoo
 from fusionzoo.data import FusionDataModule
-from fusionzoo.models.chitnet import folded, losses
+from fusionzoo.models import strips
+from fusionzoo.models.chitnet import losses
 from fusionzoo.models.chitnet.blocks import LinearDecoder, moments
 from fusionzoo.models.chitnet.module import VARIANTS, CHITNet, Targets
 from fusionzoo.models.chitnet.network import SIPHIA, CHITNetNetwork, MutualRepresentation
@@ -194,19 +195,19 @@ def test_trained_network_fuses_crops_as_whole_images():
 # Inference
 
 
-@pytest.mark.parametrize("pixels", [1 << 16, 300], ids=["one strip", "strips"])
+@pytest.mark.parametrize("budget", [1 << 25, 1], ids=["one window", "windows"])
 @pytest.mark.parametrize(
     "options", [{}, {"transfer": False}, {"siphia": False}, {"gain": 1.5}], ids=str
 )
-def test_inference_by_strips_computes_the_same(monkeypatch, pixels, options):
-    monkeypatch.setitem(folded._STRIP_PIXELS, "cpu", pixels)
+def test_inference_by_windows_computes_the_same(monkeypatch, budget, options):
+    monkeypatch.setitem(strips._BUDGET, "cpu", budget)
     torch.manual_seed(1)
     network = CHITNetNetwork(8, **options).eval()
     with torch.no_grad():
         network.decoder.out.bias.add_(0.4)  # keeps the picture off the clamp
         network.decoder.out.weight.mul_(3)
         quick = copy.deepcopy(network).for_inference()
-        # One row, fewer rows than a strip has or a convolution reaches, and a short last strip.
+        # One row, and fewer rows or columns than convolutions reach.
         for size in ((48, 64), (1, 30), (33, 7), (9, 40), (25, 20)):
             ir, vi = torch.rand(2, 2, 1, *size)
             expected = network(ir, vi)

@@ -1,4 +1,4 @@
-"""IFESNet: losses against literal versions, variants, row blocks, smoothing, decomposition."""
+"""IFESNet: losses against literal versions, variants, windows, smoothing, decomposition."""
 
 import copy
 import itertools
@@ -13,7 +13,7 @@ from PIL import Image
 
 import fusionzoo
 from fusionzoo.cli import main
-from fusionzoo.models.ifesnet import rows as rows_module
+from fusionzoo.models import strips
 from fusionzoo.models.ifesnet.losses import (
     brightness_loss,
     expected_patches,
@@ -21,8 +21,12 @@ from fusionzoo.models.ifesnet.losses import (
     weight_sum_loss,
     windows,
 )
-from fusionzoo.models.ifesnet.network import VARIANTS, WEIGHT_ACTIVATIONS, Decomposition
-from fusionzoo.models.ifesnet.rows import Conv3, InBlocks
+from fusionzoo.models.ifesnet.network import (
+    VARIANTS,
+    WEIGHT_ACTIVATIONS,
+    Conv3,
+    Decomposition,
+)
 
 SMALL = {"channels": 2}
 
@@ -235,66 +239,44 @@ def test_wrong_options_are_refused_by_name(options):
         small_model(**options)
 
 
-# Rows
+# Windows
 
 
 @pytest.mark.parametrize("variant", sorted(VARIANTS))
 @pytest.mark.parametrize("smooth", [False, True])
-def test_row_blocks_are_exact(variant, smooth):
+def test_windows_are_exact(monkeypatch, variant, smooth):
     network = small_model(variant=variant, channels=4, smooth=smooth).network.eval()
-    for (height, width), rows in itertools.product([(1, 1), (2, 5), (37, 9)], [1, 2, 5, 36, 99]):
-        ir, vi = images(height, width, batch=2)
+    for size, budget in itertools.product([(1, 1), (2, 5), (97, 83), (37, 200)], [1, 10**5, 10**9]):
+        monkeypatch.setitem(strips._BUDGET, "cpu", budget)
+        ir, vi = images(*size, batch=2)
         with torch.no_grad():
             plain = network.decompose(ir, vi)
-            fused = network.fuse_in_rows(ir, vi, rows)
-            in_rows = network.decompose_in_rows(ir, vi, rows)
+            fused = network.fuse_in_windows(ir, vi)
+            in_windows = network.decompose_in_windows(ir, vi)
         assert torch.allclose(fused, plain.fused, atol=1e-6)
-        for one, other in zip(in_rows, plain, strict=True):
+        for one, other in zip(in_windows, plain, strict=True):
             assert torch.allclose(one, other, atol=1e-6)
 
 
-def test_blocks_are_low_and_nothing_is_computed_twice(monkeypatch):
-    """The inference copy of a high image: rows at once are few, rows in sum the image's."""
-    heights = {}
-    plain = Conv3.inner_rows
+def test_layers_see_no_more_than_they_have_to(monkeypatch):
+    """Where the image goes on, each layer gives a pixel less than it reads."""
+    sizes = {}
+    plain = Conv3.forward
 
-    def spy(layer, x):
-        y = plain(layer, x)
-        heights.setdefault(layer, []).append(y.shape[2])
+    def spy(layer, x, edges):
+        y = plain(layer, x, edges)
+        sizes.setdefault(layer, set()).add((y.shape[2], edges[2:]))
         return y
 
-    monkeypatch.setattr(Conv3, "inner_rows", spy)
-    monkeypatch.setitem(rows_module.BLOCK_PIXELS, "cpu", 20 * 16)
-    model = small_model(variant="hc")
-    model.fuse(*images(101, 16))
-    assert heights
-    assert all(sum(rows) == 101 for rows in heights.values())
-    # The last block brings what the layers before held back, a row each.
-    assert max(rows[0] for rows in heights.values()) <= 20
-    assert max(max(rows) for rows in heights.values()) <= 20 + len(heights) + 1
-
-
-def test_a_pass_serves_one_image():
-    """Nothing of one call is left to the next, whatever their sizes."""
-    model = small_model()
-    sizes = [(40, 20), (41, 7), (40, 20)]
-    results = [model.fuse(*images(*size)) for size in sizes]
-    assert torch.equal(results[0], results[2])
-
-
-def test_fewer_than_one_row_is_refused():
-    network = small_model().network
-    with pytest.raises(ValueError, match="rows"):
-        network.fuse_in_rows(*images(), rows=0)
-
-
-def test_runner_waits_for_rows():
-    run = InBlocks()
-    layer = Conv3(1, 3)
-    assert run(layer, torch.rand(1, 1, 1, 5)).shape == (1, 3, 0, 5)
-    assert run(layer, torch.rand(1, 1, 2, 5)).shape == (1, 3, 2, 5)
-    run.last = True
-    assert run(layer, torch.rand(1, 1, 1, 5)).shape == (1, 3, 2, 5)
+    monkeypatch.setattr(Conv3, "forward", spy)
+    monkeypatch.setitem(strips._BUDGET, "cpu", 80 * 46 * 16 * 4)  # three windows
+    model = small_model(channels=4)  # 16 channels at most
+    model.fuse(*images(150, 46))
+    reach = 11
+    heights = [sorted(size) for size in sizes.values()]
+    assert len(heights) == 12
+    for left, found in zip(range(reach, -1, -1), heights, strict=True):
+        assert found == sorted({(50 + left, (0, 1)), (50 + left, (1, 0)), (50 + 2 * left, (0, 0))})
 
 
 def test_inference_leaves_out_the_reconstruction():

@@ -155,7 +155,7 @@ def test_each_half_queries_the_other():
         own = F.conv2d(half, cross.qkv.weight[rows], cross.qkv.bias[rows])
         weight, bias = cross.depthwise.weight[rows], cross.depthwise.bias[rows]
         qkv.append(F.conv2d(own, weight, bias, padding=1, groups=24).chunk(3, 1))
-    for number, found in enumerate(cross(x)):
+    for number, found in enumerate(cross(x).chunk(2, 1)):
         (_, k, v), q = qkv[number], qkv[1 - number][0]
         expected = literal_attention(q, k, v, cross.temperature[number], cross.projections[number])
         assert torch.allclose(found.double(), expected, atol=1e-5)
@@ -239,30 +239,16 @@ def test_ablations_train_every_parameter_they_have(options):
 
 @pytest.mark.parametrize("options", ABLATIONS, ids=str)
 def test_streamed_network_is_the_plain_one(options, monkeypatch):
-    """With strips of few rows, so that every kind of border occurs."""
+    """With windows as small as they get, so that every kind of border occurs."""
     network = stirred(small(**options).network).eval()
     fast = copy.deepcopy(network).for_inference()
-    for height, width, strip in [(37, 21, 1), (3, 40, 1), (2, 2, 1)]:
-        monkeypatch.setattr(inference, "_STRIP", strip)
+    monkeypatch.setattr(inference, "_BUDGET", 1)
+    for height, width in [(75, 9), (3, 40), (2, 2)]:
         ir, vi = torch.rand(2, 2, 1, height, width)
         with torch.no_grad():
             expected = network(ir, vi)
             assert torch.allclose(fast(ir, vi), expected, atol=1e-5)
         assert expected.std() > 1e-3
-
-
-def test_streaming_cuts_the_image(monkeypatch):
-    """The test above means something only if there was more than one strip."""
-    monkeypatch.setattr(inference, "_STRIP", 1)
-    x = torch.rand(1, 1, 61, 21)
-    windows = list(inference._windows(x, 3))
-    assert len(windows) == 3
-    assert windows[1] == (slice(24, 48), slice(21, 51), slice(3, 27))
-    blur = torch.nn.Conv2d(1, 1, 7, padding=3, bias=False)
-    with torch.no_grad():
-        assert torch.allclose(inference._stream(blur, x, 3), blur(x), atol=1e-6)
-        assert torch.allclose(inference._stream(blur, x, 3, x.clone()), blur(x) + x, atol=1e-6)
-        assert not torch.allclose(inference._stream(blur, x, 2), blur(x), atol=1e-6)
 
 
 def test_swapped_fusion_layers():

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fusionzoo.models.strips import WHOLE, Edges, convolve, trim
+
+#: What an attention does to each pixel: a matrix ``(B, C, C)`` and a shift ``(B, 1, C)``.
+Mixing: TypeAlias = tuple[Tensor, Tensor]
 
 
 class ResidualDenseBlock(nn.Module):
@@ -23,11 +29,12 @@ class ResidualDenseBlock(nn.Module):
         )
         self.merge = nn.Conv2d((1 + layers) * channels, channels, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, edges: Edges = WHOLE) -> Tensor:
         features = x
         for conv in self.convs:
-            features = torch.cat([features, conv(features).relu_()], 1)
-        return self.merge(features) + x
+            made = convolve(conv, features, edges).relu_()
+            features = torch.cat([trim(features, *made.shape[2:], edges), made], 1)
+        return self.merge(features) + features[:, : x.shape[1]]
 
 
 class Encoder(nn.Module):
@@ -43,8 +50,13 @@ class Encoder(nn.Module):
         self.head = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.body = ResidualDenseBlock(channels)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.body(F.leaky_relu(self.head(image), 0.2))
+    def forward(self, image: Tensor, edges: Edges = WHOLE) -> Tensor:
+        return self.body(F.leaky_relu_(convolve(self.head, image, edges), 0.2), edges)
+
+    @property
+    def reach(self) -> int:
+        """How many pixels far this sees."""
+        return 1 + len(self.body.convs)
 
 
 class ChannelAttention(nn.Module):
@@ -76,13 +88,17 @@ class ChannelAttention(nn.Module):
 
     def forward(self, value: Tensor, query: Tensor, cross: Tensor, key: Tensor) -> Tensor:
         """Mix the channels of ``value``; ``query``, ``cross`` and ``key`` as in :meth:`mixing`."""
-        matrix, shift = self.mixing(query, cross, key)
+        return self.mix(value, self.mixing(query, cross, key))
+
+    def mix(self, value: Tensor, mixing: Mixing) -> Tensor:
+        """Apply what :meth:`mixing` gives to ``(B, C, H, W)``, or to a part of an image."""
+        matrix, shift = mixing
         # Pixels as rows, which keeps features with the channels last as they are.
         pixels = value.flatten(2).mT
         mixed = torch.baddbmm(shift.to(pixels.dtype), pixels, matrix.to(pixels.dtype).mT)
         return mixed.mT.unflatten(2, value.shape[-2:])
 
-    def mixing(self, query: Tensor, cross: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    def mixing(self, query: Tensor, cross: Tensor, key: Tensor) -> Mixing:
         """What the attention does to each pixel: a matrix ``(B, C, C)`` and a shift ``(B, 1, C)``.
 
         Args:
@@ -170,4 +186,11 @@ class LinearDecoder(nn.Module):
             return torch.tanh(F.conv2d(maps.to(dtype), place, self.out.bias, padding=1))
 
 
-__all__ = ["ChannelAttention", "Encoder", "LinearDecoder", "ResidualDenseBlock", "moments"]
+__all__ = [
+    "ChannelAttention",
+    "Encoder",
+    "LinearDecoder",
+    "Mixing",
+    "ResidualDenseBlock",
+    "moments",
+]

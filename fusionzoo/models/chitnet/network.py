@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from fusionzoo.errors import InputError, check_choice
 from fusionzoo.models.spread import check_gain, spread
+from fusionzoo.models.strips import Edges, in_windows, pixels_within, windows
 
-from .blocks import ChannelAttention, Encoder, LinearDecoder, moments
-from .folded import FoldedCHITNet
+from .blocks import ChannelAttention, Encoder, LinearDecoder, Mixing, moments
 
 #: Ablations of Table I by name: whether there is MIT's transfer, and whether there are SIPHIAs.
 VARIANTS = {
@@ -56,10 +56,16 @@ class MutualRepresentation(nn.Module):
         self.to_vi = ChannelAttention(channels, scale)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Transferred:
-        of_ir, of_vi = moments(ir), moments(vi)
-        return Transferred(
-            self.to_ir(vi, of_ir, of_ir, of_ir) + ir, self.to_vi(ir, of_vi, of_vi, of_vi) + vi
-        )
+        return self.mix(ir, vi, self.mixing(moments(ir), moments(vi)))
+
+    def mixing(self, of_ir: Tensor, of_vi: Tensor) -> tuple[Mixing, Mixing]:
+        """What both directions do to each pixel, from the :func:`moments` of both sources."""
+        return self.to_ir.mixing(of_ir, of_ir, of_ir), self.to_vi.mixing(of_vi, of_vi, of_vi)
+
+    def mix(self, ir: Tensor, vi: Tensor, mixing: tuple[Mixing, Mixing]) -> Transferred:
+        """Apply what :meth:`mixing` gives, to whole images or to parts of them."""
+        to_ir, to_vi = mixing
+        return Transferred(self.to_ir.mix(vi, to_ir) + ir, self.to_vi.mix(ir, to_vi) + vi)
 
 
 class SIPHIA(nn.Module):
@@ -84,12 +90,13 @@ class SIPHIA(nn.Module):
 
     def forward(self, features: Tensor) -> Harmonious:
         """Take F_vis↔ir or F_ir↔vis, ``(B, C, H, W)``."""
+        return self.acquire(features, self.mixing(moments(features)))
+
+    def acquire(self, features: Tensor, mixing: tuple[Mixing, Mixing]) -> Harmonious:
+        """All but what needs whole images, which is in :meth:`mixing`."""
         groups = one, two = self.shuffle(features)
-        first, cross, second = self.moments(features)
-        enhanced = (
-            self.attend1(one, second, cross.mT, first) + one,
-            self.attend2(two, first, cross, second) + two,
-        )
+        to_one, to_two = mixing
+        enhanced = self.attend1.mix(one, to_one) + one, self.attend2.mix(two, to_two) + two
         edges = torch.tanh(self.edge1(enhanced[0])), torch.tanh(self.edge2(enhanced[1]))
         return Harmonious(groups, enhanced, edges)
 
@@ -100,11 +107,15 @@ class SIPHIA(nn.Module):
         one, two = (F.conv2d(features, half[..., None, None]) for half in places.chunk(2))
         return one, two
 
-    def moments(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Second moments of the first half, of the first with the second, and of the second."""
+    def mixing(self, joint: Tensor) -> tuple[Mixing, Mixing]:
+        """What both attentions do to each pixel, from the :func:`moments` of the features."""
         one, two = (F.pad(half, (0, 1), value=len(self.order)) for half in self.order.chunk(2))
-        joint = moments(features)
-        return joint[:, one][..., one], joint[:, one][..., two], joint[:, two][..., two]
+        first, second = joint[:, one][..., one], joint[:, two][..., two]
+        cross = joint[:, one][..., two]
+        return (
+            self.attend1.mixing(second, cross.mT, first),
+            self.attend2.mixing(first, cross, second),
+        )
 
 
 class CHITNetNetwork(nn.Module):
@@ -193,13 +204,73 @@ class CHITNetNetwork(nn.Module):
         return self.decoder(features)
 
     def for_inference(self) -> nn.Module:
-        """An equivalent network for eval mode, see :mod:`fusionzoo.models.chitnet.folded`."""
-        return FoldedCHITNet(self)
+        """An equivalent network for eval mode, which needs little memory for large images."""
+        return _InWindows(self)
 
     def transfer_parts(self) -> list[nn.Module]:
         """What phaseM trains: encoders, MRL and decoder (Algorithm 1, line 6)."""
         parts = (self.encoder_ir, self.encoder_vi, self.mutual, self.decoder)
         return [part for part in parts if part is not None]
+
+
+class _InWindows(nn.Module):
+    """CHITNet for inference: passes over windows, between which attentions need moments only.
+
+    Beside what is inside a window, the features of both sources exist.
+    """
+
+    def __init__(self, network: CHITNetNetwork):
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+
+    def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        # One by one: each image has matrices of its own, and memory counts.
+        pairs = zip(ir.split(1), vi.split(1), strict=True)
+        return torch.cat([self._fuse(*pair) for pair in pairs])
+
+    def _fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
+        network = self.network
+        encoders = (network.encoder_ir, network.encoder_vi)
+        # The dense blocks' features are four times as many as those that they give.
+        pixels = pixels_within(ir, 4 * network.encoder_ir.head.out_channels)
+        features = [
+            in_windows(encoder, network.inverted(image), halo=encoder.reach, pixels=pixels)
+            for encoder, image in zip(encoders, (ir, vi), strict=True)
+        ]
+        if network.mutual is not None:
+            mixing = network.mutual.mixing(*(_moments(x, pixels) for x in features))
+            for window in windows(*ir.shape[2:], 0, pixels):
+                parts = (x[window.place] for x in features)
+                for whole, part in zip(features, network.mutual.mix(*parts, mixing), strict=True):
+                    whole[window.place] = part
+        siphias = [
+            siphia for siphia in (network.siphia_ir, network.siphia_vi) if siphia is not None
+        ]
+        mixings = [
+            siphia.mixing(_moments(x, pixels)) for siphia, x in zip(siphias, features, strict=False)
+        ]
+
+        def reconstruct(ir: Tensor, vi: Tensor, _: Edges) -> Tensor:
+            acquired = tuple(
+                siphia.acquire(x, mixing)
+                for siphia, x, mixing in zip(siphias, (ir, vi), mixings, strict=False)
+            )
+            return network.reconstruct(Transferred(ir, vi), acquired)
+
+        # Edge encoders, decoder and the sum over its taps see a pixel further each.
+        return network.finish(in_windows(reconstruct, *features, halo=3, pixels=pixels))
+
+
+def _moments(features: Tensor, pixels: int) -> Tensor:
+    """:func:`moments`, summed over windows in float64 where there is that."""
+    height, width = features.shape[2:]
+    exact = torch.float32 if features.device.type == "mps" else torch.float64
+    total = 0.0
+    for window in windows(height, width, 0, pixels):
+        part = features[window.place]
+        share = part.shape[2] * part.shape[3] / (height * width)
+        total = total + share * moments(part).to(exact)
+    return total.float()
 
 
 def build(variant: str, channels: int, attention_scale: float, gain: float) -> CHITNetNetwork:

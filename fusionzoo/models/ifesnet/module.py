@@ -121,7 +121,7 @@ class IFESNet(FusionModule):
                 "width); pass images of one size that show the same scene"
             )
         weight = next(self.network.parameters())
-        maps = self.network.decompose_in_rows(first.to(weight), second.to(weight))
+        maps = self.network.decompose_in_windows(first.to(weight), second.to(weight))
         maps = maps._replace(fused=maps.fused.clamp(0, 1))
         return Decomposition(*(x.to(device) for x in maps))
 

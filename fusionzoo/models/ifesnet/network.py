@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import InputError, check_choice
-
-from .rows import AtOnce, Conv3, InBlocks, stream
+from fusionzoo.models.strips import WHOLE, Edges, convolve, in_windows, pixels_within, trim
 
 #: Variants of Tables III–V by name, as options of the network. The paper's HC has four stages.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -43,6 +43,20 @@ class Decomposition(NamedTuple):
     weight_vi: Tensor
     ir: Tensor
     vi: Tensor
+
+
+class Conv3(nn.Conv2d):
+    """3×3 convolution with zero padding and, unless ``relu`` is off, a ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, relu: bool = True, groups: int = 1):
+        super().__init__(in_channels, out_channels, 3, padding=1, groups=groups)
+        self.relu = relu
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu" if relu else "linear")
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, edges: Edges = WHOLE) -> Tensor:
+        x = convolve(self, x, edges)
+        return x.relu_() if self.relu else x
 
 
 class IFESNetNetwork(nn.Module):
@@ -134,61 +148,63 @@ class IFESNetNetwork(nn.Module):
             last.weight.mul_(0.1)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        (logits,) = self._flow(AtOnce(), _pair(ir, vi), rebuild=False)
-        return self._fuse(ir, vi, self._weights(logits, self.smooth))
+        return self._fuse(ir, vi, self._weights(self._logits(_pair(ir, vi)), self.smooth))
 
     def decompose(self, ir: Tensor, vi: Tensor, smooth: bool | None = None) -> Decomposition:
         """Fuse and rebuild, for training; images ``(B, 1, H, W)`` in [0, 1].
 
         ``smooth`` replaces the network's own setting. Gradients pass.
         """
-        return self._decomposed(ir, vi, *self._flow(AtOnce(), _pair(ir, vi)), smooth)
+        return self._decomposed(ir, vi, self._all_logits(_pair(ir, vi)), smooth)
 
-    def decompose_in_rows(self, ir: Tensor, vi: Tensor, rows: int | None = None) -> Decomposition:
-        """:meth:`decompose` in little memory; ``rows`` as in :meth:`fuse_in_rows`."""
-        return self._decomposed(ir, vi, *stream(self._flow, _pair(ir, vi), rows))
-
-    def fuse_in_rows(self, ir: Tensor, vi: Tensor, rows: int | None = None) -> Tensor:
-        """The same as ``network(ir, vi)``, by blocks of ``rows`` rows; see :func:`stream`.
-
-        Memory is that of one block; by default its height is chosen so that this is little.
-        """
-
-        def flow(run: InBlocks, sources: Tensor) -> tuple[Tensor, ...]:
-            return self._flow(run, sources, rebuild=False)
-
-        (logits,) = stream(flow, _pair(ir, vi), rows)
+    def fuse_in_windows(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """``network(ir, vi)`` in little memory, whatever the size of the images."""
+        logits = self._in_windows(self._logits, _pair(ir, vi))
         return self._fuse(ir, vi, self._weights(logits, self.smooth))
+
+    def decompose_in_windows(self, ir: Tensor, vi: Tensor) -> Decomposition:
+        """:meth:`decompose` in little memory, whatever the size of the images."""
+        return self._decomposed(ir, vi, self._in_windows(self._all_logits, _pair(ir, vi)))
 
     def for_inference(self) -> nn.Module:
         """An equivalent network for eval mode, which needs little memory for large images."""
-        return _InRows(self)
+        return _InWindows(self)
 
-    def _flow(
-        self, run: AtOnce | InBlocks, sources: Tensor, rebuild: bool = True
-    ) -> tuple[Tensor, ...]:
-        """Sources ``(B, 2, H, W)`` to the logits of the weight maps and, if wanted, of the images.
+    def _in_windows(self, compute: Callable[[Tensor, Edges], Tensor], sources: Tensor) -> Tensor:
+        # The longest way through the network: three layers a stage, then three more.
+        halo = 3 * len(self.fusion) + 3
+        # Stages with hierarchical connections read three times these features; smaller windows
+        # would have too much halo.
+        pixels = pixels_within(sources, self.fusion[-1][-1].out_channels)
+        return in_windows(compute, sources, halo=halo, pixels=pixels)
 
-        All of these are ``(B, 2, H, W)``, infrared first.
-        """
-        entering = branches = sources
-        features: list[Tensor] = []
+    def _logits(self, sources: Tensor, edges: Edges = WHOLE) -> Tensor:
+        """Sources to the logits of their weight maps; ``(B, 2, H, W)``, infrared first, both."""
+        features, _ = self._interact(sources, edges, rebuild=False)
+        return _run(self.weighting, features, edges)
+
+    def _all_logits(self, sources: Tensor, edges: Edges = WHOLE) -> Tensor:
+        """``(B, 4, H, W)``: what :meth:`_logits` gives, then the same of both images."""
+        features, branches = self._interact(sources, edges)
+        rebuilt = _run(self.rebuilding, branches, edges)
+        return _joined([_run(self.weighting, features, edges), rebuilt], edges)
+
+    def _interact(
+        self, sources: Tensor, edges: Edges, rebuild: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """The stages: what the fusion network and, if wanted, both branches end in."""
+        branches, features = sources, []  # features: F of the last two stages, where still read
         last = len(self.fusion) - 1
         for n, (fuse, branch) in enumerate(zip(self.fusion, self.branches, strict=True)):
-            features = [*features[-1:], run(fuse, entering)]
+            fused = _run(fuse, _joined([branches, *features], edges), edges)
             if n == last and not rebuild:
-                break
-            branches = run(branch, features[-1] if self.interactive else branches)
-            if n == last:
-                break
+                return fused, None
+            branches = branch(fused if self.interactive else branches, edges)
             if self.hierarchical:
-                entering = run.join(n, [branches, *features])
+                features = [*features[-1:], fused]
             elif not self.interactive:
-                entering = run.join(n, [branches, features[-1]])
-            else:
-                entering = branches
-        logits = run(self.weighting, features[-1])
-        return (logits, run(self.rebuilding, branches)) if rebuild else (logits,)
+                features = [fused]
+        return fused, branches
 
     def _weights(self, logits: Tensor, smooth: bool) -> Tensor:
         if self.weight_activation == "softplus":
@@ -202,14 +218,15 @@ class IFESNetNetwork(nn.Module):
         return weight_ir * ir + weight_vi * vi
 
     def _decomposed(
-        self, ir: Tensor, vi: Tensor, logits: Tensor, images: Tensor, smooth: bool | None = None
+        self, ir: Tensor, vi: Tensor, logits: Tensor, smooth: bool | None = None
     ) -> Decomposition:
+        logits, images = logits.chunk(2, 1)
         weights = self._weights(logits, self.smooth if smooth is None else smooth)
         fused = self._fuse(ir, vi, weights)
         return Decomposition(fused, *weights.chunk(2, 1), *images.sigmoid().chunk(2, 1))
 
 
-class _InRows(nn.Module):
+class _InWindows(nn.Module):
     """IFESNet for inference; keeps only the layers that fusion needs."""
 
     def __init__(self, network: IFESNetNetwork):
@@ -219,7 +236,21 @@ class _InRows(nn.Module):
         network.branches[-1] = nn.Identity()  # only the reconstruction reads the last branches
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
-        return self.network.fuse_in_rows(ir, vi)
+        return self.network.fuse_in_windows(ir, vi)
+
+
+def _run(layers: Iterable[nn.Module], x: Tensor, edges: Edges) -> Tensor:
+    for layer in layers:
+        x = layer(x, edges)
+    return x
+
+
+def _joined(maps: list[Tensor], edges: Edges) -> Tensor:
+    """Maps side by side in the channels; those of fewer layers reach further, and are cut."""
+    if len(maps) == 1:
+        return maps[0]
+    height, width = (min(x.shape[axis] for x in maps) for axis in (2, 3))
+    return torch.cat([trim(x, height, width, edges) for x in maps], 1)
 
 
 def _pair(ir: Tensor, vi: Tensor) -> Tensor:

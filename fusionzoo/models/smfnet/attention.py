@@ -23,93 +23,138 @@ class ChannelNorm(nn.Module):
         return normed.permute(0, 3, 1, 2)
 
 
-def attention_map(q: Tensor, k: Tensor, temperature: Tensor) -> Tensor:
-    """``softmax(T · q̂ k̂ᵀ)`` between the channels of each head (eqs 3, 4), in float32.
+class Conv1(nn.Conv2d):
+    """1×1 convolution, as the matrix product that it is with channels last.
+
+    On one thread PyTorch takes a slow path for convolutions of this size.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pointwise(x, self.weight.flatten(1), self.bias)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Mix the channels of ``(B, C, H, W)`` alike at every position by a matrix ``(out, C)``."""
+    return F.linear(x.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
+
+
+def sums_over_positions(qk: Tensor) -> Tensor:
+    """What the cosines between channels are made of, in float32.
 
     Args:
-        q, k: ``(B, C, H, W)``; every channel counts as a vector of H·W values, of unit length
-            after L2 normalisation.
+        qk: ``(B, 2C, H, W)``, q and k side by side.
+
+    Returns:
+        ``(B, C, C + 2)``: products of every channel of q with every channel of k, then the sums of
+        squares of q and of k. Those of the parts of an image add up to those of the image.
+    """
+    with torch.autocast(qk.device.type, enabled=False):
+        rows = qk.float().permute(0, 2, 3, 1).flatten(1, 2)  # in place with channels last
+        q, k = rows.chunk(2, 2)
+        squares = rows.square().sum(1).unflatten(1, (2, -1))
+        return torch.cat([q.transpose(1, 2) @ k, squares.transpose(1, 2)], 2)
+
+
+def attention_map(sums: Tensor, temperature: Tensor) -> Tensor:
+    """``softmax(T · q̂ k̂ᵀ)`` between the channels of each head (eqs 3, 4), in float32.
+
+    Every channel counts as a vector of H·W values, of unit length after L2 normalisation.
+
+    Args:
+        sums: see :func:`sums_over_positions`. Only the products within heads are used; one large
+            product is still faster than many narrow ones.
         temperature: ``(heads, 1, 1)``.
 
     Returns:
         ``(B, heads, C/heads, C/heads)``; rows sum to 1. It is all that attention over channels
         needs beside the features: its size does not depend on that of the image.
     """
-    with torch.autocast(q.device.type, enabled=False):
-        # Cosines from products and lengths: no normalised copies of q and k.
-        q, k = q.float(), k.float()
-        products = q.flatten(2) @ k.flatten(2).transpose(1, 2)
-        lengths = (torch.linalg.vector_norm(x, dim=(2, 3)) for x in (q, k))
-        return map_from_products(products, *lengths, temperature)
-
-
-def map_from_products(
-    products: Tensor, q_length: Tensor, k_length: Tensor, temperature: Tensor
-) -> Tensor:
-    """The map of :func:`attention_map` from sums over positions, all float32.
-
-    Args:
-        products: ``(B, C, C)`` of every channel of q with every channel of k. Only the heads'
-            blocks are used; one large product is still faster than many narrow ones.
-        q_length, k_length: ``(B, C)``, the channels' L2 norms.
-        temperature: ``(heads, 1, 1)``.
-    """
     heads = len(temperature)
+    products, squares = sums[..., :-2], sums[..., -2:]
     blocks = products.unflatten(1, (heads, -1)).unflatten(3, (heads, -1))
     blocks = blocks.diagonal(dim1=1, dim2=3).movedim(-1, 1)
-    q_length, k_length = (
-        x.clamp_min(1e-12).unflatten(1, (heads, -1)) for x in (q_length, k_length)
-    )
-    cosines = blocks / q_length[..., None] / k_length[:, :, None]
+    lengths = squares.clamp_min(1e-24).sqrt().unflatten(1, (heads, -1))
+    cosines = blocks / lengths[..., :1] / lengths[..., 1:].transpose(2, 3)
     return (cosines * temperature.float()).softmax(-1)
 
 
 def mixing_matrix(attention: Tensor, projection: Tensor) -> Tensor:
-    """``(B, C, C)``: the heads' attention, then the projection's matrix ``(C, C)``; float32."""
+    """``(B, C, C)``: the heads' attention, then the projection's matrix ``(C, C)``; float32.
+
+    Attention mixes channels alike at every position, as the 1×1 convolution after it does: with
+    both matrices multiplied first, features are read and written once.
+    """
     weight = projection.float().unflatten(1, (attention.shape[1], -1))
     return torch.einsum("ohd,bhdc->bohc", weight, attention).flatten(2)
 
 
-def project_attended(attention: Tensor, v: Tensor, projection: nn.Conv2d) -> Tensor:
-    """The heads' ``attention`` applied to ``v``, and the 1×1 convolution after it, in one product.
-
-    Attention mixes channels alike at every position, as a 1×1 convolution does: the two
-    matrices are multiplied first, features are read and written once.
-    """
-    with torch.autocast(v.device.type, enabled=False):
-        mixing = mixing_matrix(attention, projection.weight.flatten(1))
+def mix(v: Tensor, mixing: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Each image's matrix ``(B, C, C)`` applied to its ``v``, ``(B, C, H, W)``."""
     out = v.flatten(2).transpose(1, 2) @ mixing.to(v.dtype).transpose(1, 2)
-    if projection.bias is not None:
-        out = out + projection.bias.to(out.dtype)
+    if bias is not None:
+        out = out + bias.to(out.dtype)
     return out.transpose(1, 2).unflatten(2, v.shape[2:])
 
 
-class MDTA(nn.Module):
+class Attention(nn.Module):
+    """Attention between channels in two steps, so that an image may be read part by part.
+
+    The first step needs q and k at every position and leaves one matrix; the second is local.
+    """
+
+    def qk(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` to q and k side by side, ``(B, 2C, H, W)``."""
+        raise NotImplementedError
+
+    def mixing(self, sums: Tensor) -> Tensor:
+        """The matrix ``(B, C, C)`` from :func:`sums_over_positions` of q and k."""
+        with torch.autocast(sums.device.type, enabled=False):
+            attention = attention_map(sums, self.temperature)
+            return mixing_matrix(attention, self.projection.weight.flatten(1))
+
+    def attend(self, x: Tensor, mixing: Tensor) -> Tensor:
+        """Mix v, which this makes of ``x``; result and ``x`` are ``(B, C, H, W)``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attend(x, self.mixing(sums_over_positions(self.qk(x))))
+
+
+class MDTA(Attention):
     """Multi-Dconv transposed attention: 1×1 and depthwise 3×3 for q, k, v; attention; 1×1."""
 
     def __init__(self, channels: int, heads: int = HEADS):
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.qkv = Conv1(channels, 3 * channels, bias=False)
         self.depthwise = nn.Conv2d(
             3 * channels, 3 * channels, 3, padding=1, groups=3 * channels, bias=False
         )
-        self.projection = nn.Conv2d(channels, channels, 1, bias=False)
+        self.projection = Conv1(channels, channels, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.depthwise(self.qkv(x)).chunk(3, 1)
-        return project_attended(attention_map(q, k, self.temperature), v, self.projection)
+    def qk(self, x: Tensor) -> Tensor:
+        return self._enter(x, slice(0, 2 * x.shape[1]))
+
+    def attend(self, x: Tensor, mixing: Tensor) -> Tensor:
+        return mix(self._enter(x, slice(2 * x.shape[1], None)), mixing)
+
+    def _enter(self, x: Tensor, rows: slice) -> Tensor:
+        inner = pointwise(x, self.qkv.weight.flatten(1)[rows])
+        return F.conv2d(inner, self.depthwise.weight[rows], padding=1, groups=inner.shape[1])
 
 
-class DenseAttention(nn.Module):
+class DenseAttention(Attention):
     """The same attention with a full 3×3 convolution after the 1×1 one for q, k, v."""
 
     def __init__(self, channels: int, heads: int = HEADS):
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=False)
+        self.qkv = Conv1(channels, 3 * channels, bias=False)
         self.dense = nn.Conv2d(3 * channels, 3 * channels, 3, padding=1, bias=False)
-        self.projection = nn.Conv2d(channels, channels, 1, bias=False)
+        self.projection = Conv1(channels, channels, bias=False)
 
     def composed_weight(self) -> Tensor:
         """Weight ``(3C, C, 3, 3)`` of both convolutions as one.
@@ -121,9 +166,11 @@ class DenseAttention(nn.Module):
             weight = self.dense.weight.movedim(1, 3) @ self.qkv.weight.flatten(1)
             return weight.movedim(3, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = F.conv2d(x, self.composed_weight(), padding=1).chunk(3, 1)
-        return project_attended(attention_map(q, k, self.temperature), v, self.projection)
+    def qk(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.composed_weight()[: 2 * x.shape[1]], padding=1)
+
+    def attend(self, x: Tensor, mixing: Tensor) -> Tensor:
+        return mix(F.conv2d(x, self.composed_weight()[2 * x.shape[1] :], padding=1), mixing)
 
 
 class LeFF(nn.Module):
@@ -131,9 +178,9 @@ class LeFF(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.enter = nn.Conv2d(channels, channels, 1)
+        self.enter = Conv1(channels, channels)
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
-        self.leave = nn.Conv2d(channels, channels, 1)
+        self.leave = Conv1(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.gelu(self.depthwise(F.gelu(self.enter(x))))
@@ -145,8 +192,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int, expansion: int = 2):
         super().__init__()
-        self.enter = nn.Conv2d(channels, expansion * channels, 1, bias=False)
-        self.leave = nn.Conv2d(expansion * channels, channels, 1, bias=False)
+        self.enter = Conv1(channels, expansion * channels, bias=False)
+        self.leave = Conv1(expansion * channels, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.leave(F.gelu(self.enter(x)))
@@ -168,6 +215,16 @@ class TransformerBlock(nn.Module):
         self.norm2 = ChannelNorm(channels)
         self.feed_forward = (FeedForward if dense else LeFF)(channels)
 
+        self.reach = 1 if dense else 2
+
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm1(x))
+        return self.attend(x, self.attention.mixing(sums_over_positions(self.qk(x))))
+
+    def qk(self, x: Tensor) -> Tensor:
+        """See :meth:`Attention.qk`."""
+        return self.attention.qk(self.norm1(x))
+
+    def attend(self, x: Tensor, mixing: Tensor) -> Tensor:
+        """The block with the matrix of :meth:`Attention.mixing`; sees ``reach`` pixels far."""
+        x = x + self.attention.attend(self.norm1(x), mixing)
         return x + self.feed_forward(self.norm2(x))

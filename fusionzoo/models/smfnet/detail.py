@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import HEADS, ChannelNorm, attention_map, project_attended
+from .attention import (
+    HEADS,
+    Attention,
+    ChannelNorm,
+    Conv1,
+    attention_map,
+    mix,
+    mixing_matrix,
+    pointwise,
+)
 from .base import SLOPE
 
 _CLAMP = 2.0  # of the affine blocks' exponents
@@ -23,8 +32,8 @@ class GradientDense(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.dense1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.dense2 = nn.Conv2d(2 * channels, channels, 3, padding=1)
-        self.merge = nn.Conv2d(3 * channels, channels, 1)
-        self.gradient = nn.Conv2d(channels, channels, 1)
+        self.merge = Conv1(3 * channels, channels)
+        self.gradient = Conv1(channels, channels)
         sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
         self.register_buffer(
             "sobel", torch.stack([sobel, sobel.T])[:, None].repeat(channels, 1, 1, 1), False
@@ -43,12 +52,14 @@ class GradientDense(nn.Module):
         return both.abs().unflatten(1, (-1, 2)).sum(2)
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Attention):
     """Each half of the channels queries the other: ``F1 = A(Q2, K1) V1``, ``F2 = A(Q1, K2) V2``.
 
     Eqs 1–4; eqs 3 and 4 exchange V1 and V2 against eqs 1 and 2, Fig. 2 (c) and the released code,
     which agree. Layer norm and own projections for each half are the figure's; the released code
     has no norm and one set of projections for both.
+
+    ``(B, C, H, W)`` in and out, the halves side by side: one attention with twice the heads.
     """
 
     def __init__(self, channels: int, heads: int = HEADS):
@@ -58,21 +69,43 @@ class CrossAttention(nn.Module):
         # Both halves' projections in one: groups keep them apart.
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=2)
         self.depthwise = nn.Conv2d(3 * channels, 3 * channels, 3, padding=1, groups=3 * channels)
-        self.projections = nn.ModuleList(
-            nn.Conv2d(channels // 2, channels // 2, 1) for _ in range(2)
-        )
+        self.projections = nn.ModuleList(Conv1(channels // 2, channels // 2) for _ in range(2))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``(B, C, H, W)`` gives both halves ``(B, C/2, H, W)``."""
-        halves = [norm(half) for norm, half in zip(self.norms, x.chunk(2, 1), strict=True)]
-        first, second = self.depthwise(self.qkv(torch.cat(halves, 1))).chunk(2, 1)
-        (q1, k1, v1), (q2, k2, v2) = first.chunk(3, 1), second.chunk(3, 1)
-        to_first = attention_map(q2, k1, self.temperature[0])
-        to_second = attention_map(q1, k2, self.temperature[1])
-        return (
-            project_attended(to_first, v1, self.projections[0]),
-            project_attended(to_second, v2, self.projections[1]),
+    def qk(self, x: Tensor) -> Tensor:
+        (q1, k1), (q2, k2) = (part.chunk(2, 1) for part in self._enter(x, slice(0, x.shape[1])))
+        return torch.cat([q2, q1, k1, k2], 1)
+
+    def mixing(self, sums: Tensor) -> Tensor:
+        with torch.autocast(sums.device.type, enabled=False):
+            both = attention_map(sums, self.temperature.flatten(0, 1)).chunk(2, 1)
+            first, second = (
+                mixing_matrix(attention, projection.weight.flatten(1))
+                for attention, projection in zip(both, self.projections, strict=True)
+            )
+            half = first.shape[1]
+            return torch.cat([F.pad(first, (0, half)), F.pad(second, (half, 0))], 1)
+
+    def attend(self, x: Tensor, mixing: Tensor) -> Tensor:
+        v = torch.cat(self._enter(x, slice(x.shape[1], None)), 1)
+        return mix(v, mixing, torch.cat([projection.bias for projection in self.projections]))
+
+    def _enter(self, x: Tensor, rows: slice) -> list[Tensor]:
+        """Some of each half's q, k and v, which lie in this order."""
+        halves = zip(self.norms, x.chunk(2, 1), strict=True)
+        tensors = (self.qkv.weight.flatten(1), self.qkv.bias)
+        of_halves = zip(*(tensor.chunk(2) for tensor in tensors), strict=True)
+        inner = torch.cat(
+            [
+                pointwise(norm(half), weight[rows], bias[rows])
+                for (norm, half), (weight, bias) in zip(halves, of_halves, strict=True)
+            ],
+            1,
         )
+        weight, bias = (
+            torch.cat([part[rows] for part in tensor.chunk(2)])
+            for tensor in (self.depthwise.weight, self.depthwise.bias)
+        )
+        return F.conv2d(inner, weight, bias, padding=1, groups=len(weight)).chunk(2, 1)
 
 
 class Bottleneck(nn.Module):
@@ -81,11 +114,11 @@ class Bottleneck(nn.Module):
     def __init__(self, channels: int, expansion: int = 2):
         super().__init__()
         wide = expansion * channels
-        self.enter = nn.Conv2d(channels, wide, 1, bias=False)
+        self.enter = Conv1(channels, wide, bias=False)
         self.depthwise = nn.Conv2d(
             wide, wide, 3, padding=1, padding_mode="reflect", groups=wide, bias=False
         )
-        self.leave = nn.Conv2d(wide, channels, 1, bias=False)
+        self.leave = Conv1(wide, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.leave(F.relu6(self.depthwise(F.relu6(self.enter(x)))))
@@ -123,14 +156,27 @@ class CAI(nn.Module):
     ``attention=False`` leaves the invertible step alone, an ablation of Table 5.
     """
 
+    reach = 3
+
     def __init__(self, channels: int, attention: bool = True):
         super().__init__()
         self.attention = CrossAttention(channels) if attention else None
         self.coupling = Coupling(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        halves = x.chunk(2, 1) if self.attention is None else self.attention(x)
-        return torch.cat(self.coupling(*halves), 1)
+        return self.couple(x if self.attention is None else self.attention(x))
+
+    def qk(self, x: Tensor) -> Tensor:
+        """See :meth:`Attention.qk`."""
+        return self.attention.qk(x)
+
+    def attend(self, x: Tensor, mixing: Tensor) -> Tensor:
+        """The block with the matrix of :meth:`Attention.mixing`; sees ``reach`` pixels far."""
+        return self.couple(self.attention.attend(x, mixing))
+
+    def couple(self, x: Tensor) -> Tensor:
+        """The invertible step on both halves side by side; sees two pixels far."""
+        return torch.cat(self.coupling(*x.chunk(2, 1)), 1)
 
 
 class DetailBranch(nn.Sequential):
@@ -150,7 +196,7 @@ class AffineInvertible(nn.Module):
     def __init__(self, channels: int, clamp: float = _CLAMP):
         super().__init__()
         self.clamp = clamp
-        self.shuffle = nn.Conv2d(channels, channels, 1)
+        self.shuffle = Conv1(channels, channels)
         self.rho, self.eta, self.phi, self.psi = (Bottleneck(channels // 2) for _ in range(4))
 
     def exponent(self, s: Tensor) -> Tensor:

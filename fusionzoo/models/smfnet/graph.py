@@ -6,6 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fusionzoo.models.strips import WHOLE, Edges, convolve, trim
+
+from .attention import Conv1
+
 DILATIONS = (4, 8, 16)
 # Running statistics follow the last 50 or so batches: those of ten small batches of crops, which
 # the usual 0.1 amounts to, are too rough for eval mode.
@@ -22,8 +26,8 @@ class ConvNorm(nn.Module):
         )
         self.norm = nn.BatchNorm2d(channels, momentum=_MOMENTUM)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
+    def forward(self, x: Tensor, edges: Edges = WHOLE) -> Tensor:
+        return F.relu(self.norm(convolve(self.conv, x, edges)))
 
 
 class ConvGRU(nn.Module):
@@ -31,8 +35,8 @@ class ConvGRU(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.gates = nn.Conv2d(2 * channels, 2 * channels, 1)
-        self.candidate = nn.Conv2d(2 * channels, channels, 1)
+        self.gates = Conv1(2 * channels, 2 * channels)
+        self.candidate = Conv1(2 * channels, channels)
         for conv in (self.gates, self.candidate):
             nn.init.normal_(conv.weight, std=0.01)
 
@@ -52,7 +56,7 @@ class Reasoning(nn.Module):
 
     def __init__(self, channels: int, nodes: int):
         super().__init__()
-        self.edge = nn.Conv2d(channels, nodes - 1, 1, bias=False)
+        self.edge = Conv1(channels, nodes - 1, bias=False)
         self.update = ConvGRU(channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
@@ -82,8 +86,8 @@ class CrossEdges(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.to_ir = nn.Conv2d(channels, 1, 1, bias=False)
-        self.to_vi = nn.Conv2d(channels, 1, 1, bias=False)
+        self.to_ir = Conv1(channels, 1, bias=False)
+        self.to_vi = Conv1(channels, 1, bias=False)
 
     def forward(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
         into_ir = torch.sigmoid(self.to_ir(vi) - self.to_ir(ir))
@@ -100,11 +104,11 @@ class ModalityGraph(nn.Module):
         self.reasoning = Reasoning(channels, len(DILATIONS))
         self.merge = ConvNorm(len(DILATIONS) * channels, channels)
 
-    def reason(self, nodes: list[Tensor], iterations: int) -> Tensor:
+    def reason(self, nodes: list[Tensor], iterations: int, edges: Edges = WHOLE) -> Tensor:
         """Messages and updates, then the nodes merged into one map."""
         for _ in range(iterations):
             nodes = self.reasoning(nodes)
-        return self.merge(torch.cat(nodes, 1))
+        return self.merge(torch.cat(nodes, 1), edges)
 
 
 class GraphBranch(nn.Module):
@@ -120,18 +124,24 @@ class GraphBranch(nn.Module):
         super().__init__()
         self.ir, self.vi = ModalityGraph(channels), ModalityGraph(channels)
         self.cross = CrossEdges(channels)
-        self.merge = nn.Conv2d(2 * channels, channels, 1)
+        self.merge = Conv1(2 * channels, channels)
         self.iterations, self.exchanges = iterations, exchanges
 
-    def forward(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
-        ir_nodes, vi_nodes = [], []
-        for make_ir, make_vi in zip(self.ir.nodes, self.vi.nodes, strict=True):
-            nodes = make_ir(ir), make_vi(vi)
+    def forward(self, ir: Tensor, vi: Tensor, edges: Edges = WHOLE) -> tuple[Tensor, Tensor]:
+        ir_nodes, vi_nodes = (
+            [make(x, edges) for make in graph.nodes] for graph, x in ((self.ir, ir), (self.vi, vi))
+        )
+        # The node of the largest dilation comes last and has, in a window, the fewest pixels.
+        size = ir_nodes[-1].shape[2:]
+        for scale, nodes in enumerate(zip(ir_nodes, vi_nodes, strict=True)):
+            pair = [trim(node, *size, edges) for node in nodes]
             for _ in range(self.exchanges):
-                nodes = self.cross(*nodes)
-            ir_nodes.append(nodes[0])
-            vi_nodes.append(nodes[1])
-        return self.ir.reason(ir_nodes, self.iterations), self.vi.reason(vi_nodes, self.iterations)
+                pair = self.cross(*pair)
+            ir_nodes[scale], vi_nodes[scale] = pair
+        return (
+            self.ir.reason(ir_nodes, self.iterations, edges),
+            self.vi.reason(vi_nodes, self.iterations, edges),
+        )
 
     def fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Both modalities' maps as one."""

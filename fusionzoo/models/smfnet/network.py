@@ -69,7 +69,10 @@ class Decoder(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.block(features)
+        return self.image(self.block(features))
+
+    def image(self, x: Tensor) -> Tensor:
+        """What follows the block; sees as many pixels far as there are convolutions."""
         for conv in self.convs[:-1]:
             x = F.leaky_relu(conv(x))
         return torch.sigmoid(self.convs[-1](x))
