@@ -131,3 +131,12 @@ def test_a_marker_without_end_is_refused(benchmark, tail):
     path.write_text(f"<!-- table: models -->\n{tail}", encoding="utf-8")
     with pytest.raises(ValueError, match="<!-- table: models --> has no <!-- end table -->"):
         refreshed(benchmark)
+
+
+def test_models_are_compared_by_one_protocol(benchmark, published):
+    """A stretched run, or one of another protocol, that comes first does not speak for a model."""
+    stretched = [replace(figure, stretch="yes", ours=99.0) for figure in FIGURES[:3]]
+    other = [replace(figure, protocol="tang", ours=98.0) for figure in FIGURES[:3]]
+    text = overviews.models_table(benchmark, [*stretched, *other, *FIGURES], "checkpoints")
+    line = next(line for line in text.splitlines() if line.startswith("| [`didfuse`]"))
+    assert "| Near, `cddfuse` | 42.12 | 2000 |" in line
