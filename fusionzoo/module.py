@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fusionzoo.errors import InputError, ResultError
 from fusionzoo.inference import check_options, fuse_images, ycbcr_to_rgb
-from fusionzoo.network import FusionNetwork, check_network, eval_view, ready_copy, uncompiled
+from fusionzoo.network import check_network, declared_by, eval_view, ready_copy, uncompiled
 from fusionzoo.weights import basic_card, make_config, write_pretrained
 
 if TYPE_CHECKING:
@@ -135,16 +135,8 @@ class FusionModule(LightningModule):
             InputError, InputTypeError, MissingFileError, FileError, OutOfMemoryError: naming the
                 argument, the problem and the remedy.
         """
-        check_options(
-            color=color,
-            ir_range=ir_range,
-            vi_range=vi_range,
-            resize=resize,
-            device=device,
-            dtype=dtype,
-            batch_size=batch_size,
-            grad=grad,
-        )
+        # What is used before the engine checks all of them.
+        check_options(device=device, dtype=dtype, grad=grad)
         target = self.device if device is None else torch.device(device)
         network = self._network_for(target, dtype, grad)
         return fuse_images(
@@ -189,16 +181,8 @@ class FusionModule(LightningModule):
 
     def _how(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """What the engine has to know of the network."""
-        declared = cast(type[FusionNetwork], type(uncompiled(self.network)))
-        return {
-            "color_from": self.color_from,
-            "device": device,
-            "dtype": dtype,
-            "size_multiple": declared.size_multiple,
-            "min_size": declared.min_size,
-            "value_range": declared.value_range,
-            "bytes_per_pixel": getattr(declared, "bytes_per_pixel", None),
-        }
+        how = {"color_from": self.color_from, "device": device, "dtype": dtype}
+        return {**how, **declared_by(self.network)}
 
     def _network_for(self, device: torch.device, dtype: torch.dtype, grad: bool) -> nn.Module:
         """The network in eval mode on a device, without touching this module's own state."""

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import copy
 import threading
-from typing import ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from fusionzoo.errors import InputTypeError
 
-__all__ = ["FusionNetwork", "check_network", "eval_view", "ready_copy", "uncompiled"]
+__all__ = [
+    "FusionNetwork",
+    "check_network",
+    "declared_by",
+    "eval_view",
+    "ready_copy",
+    "uncompiled",
+]
 
 _one_at_a_time = threading.Lock()
 
@@ -60,6 +67,20 @@ def check_network(network: nn.Module) -> None:
             f"network {kind.__name__} does not declare {', '.join(missing)}; "
             "fusionzoo.network.FusionNetwork says what these are"
         )
+
+
+def declared_by(network: nn.Module) -> dict[str, Any]:
+    """Return what a network's class declares, as :func:`fusionzoo.inference.fuse_images` takes it.
+
+    ``bytes_per_pixel`` is None where the class does not declare it.
+    """
+    kind = cast(type[FusionNetwork], type(uncompiled(network)))
+    return {
+        "size_multiple": kind.size_multiple,
+        "min_size": kind.min_size,
+        "value_range": kind.value_range,
+        "bytes_per_pixel": getattr(kind, "bytes_per_pixel", None),
+    }
 
 
 def uncompiled(network: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fusionzoo import weights
 from fusionzoo.errors import (
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fusionzoo.module import FusionModule
-    from fusionzoo.network import FusionNetwork
 
 __all__ = [
     "create_model",
@@ -218,7 +217,7 @@ def from_pretrained(
                 f"revision={revision!r} goes with a repository of the hub only, not with "
                 f"{str(source)!r}; leave it out, or give 'owner/repo'"
             )
-        address = weights.parse_address(source)
+        address = weights.parse_address(str(source))
         if address.revision not in (None, revision):
             raise InputError(
                 f"revision={revision!r} contradicts {str(source)!r}; give one of the two"
@@ -263,22 +262,18 @@ def load_network(
     import torch
 
     from fusionzoo.inference import fuse_images
-    from fusionzoo.network import ready_copy
+    from fusionzoo.network import declared_by, ready_copy
 
     read = _read(name_or_path, weights.HubAccess())
     dtype, device = dtype or torch.float32, torch.device(device or "cpu")
     network, roles = _network(read, options)
-    declared = cast("type[FusionNetwork]", type(network))
     return partial(
         fuse_images,
         ready_copy(network, device, dtype),
         color_from=roles.color_from,
         device=device,
         dtype=dtype,
-        size_multiple=declared.size_multiple,
-        min_size=declared.min_size,
-        value_range=declared.value_range,
-        bytes_per_pixel=getattr(declared, "bytes_per_pixel", None),
+        **declared_by(network),
     )
 
 

@@ -143,7 +143,6 @@ def _plan(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[Problem]]:
 
 
 def _plan_files(ir: Path, vi: Path, out: Path) -> list[Job]:
-    from fusionzoo.errors import InputError
     from fusionzoo.inference import file_format
 
     if out.is_dir():
