@@ -8,7 +8,6 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from cli_helpers import one_thread
 from data_helpers import ASSETS, real_pairs
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from PIL import Image
@@ -27,13 +26,10 @@ from fusionzoo.models.chitnet.schedule import FIRST, INFRARED, SECOND, VISIBLE, 
 DATA = os.environ.get("FUSIONZOO_TEST_DATA")
 
 # What Lightning remarks on such short runs is not the matter here.
-pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():  # sums in the same order in every run
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:::lightning"),
+]
 
 
 def features(batch=2, channels=6, height=12, width=17, seed=0):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from cli_helpers import files_of, one_thread, pairs_folder, small_model
+from cli_helpers import files_of, pairs_folder, small_model
 from PIL import Image
 
 import fusionzoo
@@ -24,18 +24,13 @@ from fusionzoo.cli.start import root_folder
 from fusionzoo.files import write_whole
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:::lightning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 CPU = ["--trainer.accelerator=cpu", *QUIET]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from cli_helpers import (
     asset,
     environment,
     files_of,
-    one_thread,
     pairs_folder,
     run_cli,
     small_model,
@@ -21,13 +20,9 @@ import fusionzoo
 from fusionzoo import zoo
 from fusionzoo.cli import main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = ["1", "2", "night/3", "night/deep/4.b"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

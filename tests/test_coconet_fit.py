@@ -3,19 +3,16 @@
 import lightning
 import pytest
 import torch
-from cli_helpers import one_thread, pairs_folder
+from cli_helpers import pairs_folder
 from safetensors.torch import save_file
 from test_coconet import small, vgg_tensors
 
 from fusionzoo.data import FusionDataModule
 
-pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:::lightning"),
+]
 
 
 @pytest.fixture(scope="module")

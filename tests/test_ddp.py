@@ -8,23 +8,20 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from cli_helpers import environment, files_of, one_thread, pairs_folder
+from cli_helpers import environment, files_of, pairs_folder
 from PIL import Image
 
 from fusionzoo.cli import main
 
 # What Lightning remarks on such short runs is not the matter here.
-pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:::lightning"),
+]
 
 NAMES = ["0", "1", "2", "3", "night/4", "night/5", "6"]
 EPOCHS = 3
 CPU = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,24 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from cli_helpers import ASSETS, one_thread
+from cli_helpers import ASSETS
 from PIL import Image
 
 import fusionzoo
 from fusionzoo.cli import main
 from fusionzoo.data import find_pairs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 pytest.importorskip("matplotlib")
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 IR, VI = EXAMPLES / "ir.png", EXAMPLES / "vi.png"
 SHEET = yaml.safe_load((EXAMPLES / "contact_sheet.yaml").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture

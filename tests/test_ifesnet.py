@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from cli_helpers import asset, one_thread, pairs_folder
+from cli_helpers import asset, pairs_folder
 from kornia.filters import gaussian_blur2d
 from PIL import Image
 
@@ -28,13 +28,9 @@ from fusionzoo.models.ifesnet.network import (
     Decomposition,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = {"channels": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 def small_model(**options):

@@ -7,22 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cli_helpers import ASSETS, asset, one_thread
+from cli_helpers import ASSETS, asset
 from PIL import Image
 
 import fusionzoo
 from fusionzoo import plot
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 pytest.importorskip("matplotlib")
 
 IR, VI = ASSETS / "cli_ir.png", ASSETS / "cli_vi.png"  # 96 x 72, visible in colour
 GAP = 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

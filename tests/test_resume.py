@@ -6,20 +6,17 @@ import sys
 
 import pytest
 import torch
-from cli_helpers import environment, files_of, one_thread, pairs_folder
+from cli_helpers import environment, files_of, pairs_folder
 
 from fusionzoo.cli import main
 
 # What Lightning remarks on such short runs is not the matter here.
-pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:::lightning"),
+]
 
 EPOCHS, BATCHES = 4, 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from cli_helpers import asset, one_thread, pairs_folder
+from cli_helpers import asset, pairs_folder
 from kornia.filters import sobel
 from test_smfnet import small
 
@@ -24,13 +24,10 @@ from fusionzoo.models.smfnet.losses import (
     strongest_edge_loss,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:::lightning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -286,11 +283,10 @@ def test_first_stage_leaves_the_fusion_layers_alone(straight):
 
 
 def test_resuming_between_the_stages_is_exact(straight, root, tmp_path):
-    step = 2
     model, expected, trainer, folder = straight
     resumed = small(**OPTIONS)
-    steps, again = fit(resumed, root, 2, tmp_path, ckpt_path=folder / f"step{step}.ckpt")
-    assert steps == expected[step:]
+    steps, again = fit(resumed, root, 2, tmp_path, ckpt_path=folder / "step2.ckpt")
+    assert steps == expected[2:]
     found, wanted = resumed.state_dict(), model.state_dict()
     assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
     one, other = (t.optimizers[0].state_dict()["param_groups"] for t in (trainer, again))

@@ -2,17 +2,14 @@
 
 import pytest
 import torch
-from cli_helpers import one_thread, pairs_folder
+from cli_helpers import pairs_folder
 
 from fusionzoo.cli import main
 
-pytestmark = pytest.mark.filterwarnings("ignore:::lightning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:::lightning"),
+]
 
 
 @pytest.fixture(scope="module")
