@@ -19,6 +19,7 @@ RANK = {
     "_version": 0,
     "errors": 0,
     "files": 0,
+    "strips": 0,
     "network": 1,
     "pairing": 1,
     "inference": 1,
@@ -39,7 +40,7 @@ RANK = {
 }
 NETWORK_NEEDS = {"torch", "timm", "kornia"}
 # What a network may take from this package: no room of it, only what has no needs of its own.
-SHARED_BY_NETWORKS = {"fusionzoo.errors", "fusionzoo.models.spread", "fusionzoo.models.strips"}
+SHARED_BY_NETWORKS = {"fusionzoo.errors", "fusionzoo.models.spread", "fusionzoo.strips"}
 
 
 def module_name(file: Path) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fusionzoo.models.strips import (
+from fusionzoo.strips import (
     WHOLE,
     convolve,
     in_windows,

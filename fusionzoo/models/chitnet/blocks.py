@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.models.strips import WHOLE, Edges, convolve, trim
+from fusionzoo.strips import WHOLE, Edges, convolve, trim
 
 #: What an attention does to each pixel: a matrix ``(B, C, C)`` and a shift ``(B, 1, C)``.
 Mixing: TypeAlias = tuple[Tensor, Tensor]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fusionzoo.errors import InputError, check_choice
 from fusionzoo.models.spread import check_gain, spread
-from fusionzoo.models.strips import Edges, in_windows, pixels_within, windows
+from fusionzoo.strips import Edges, in_windows, pixels_within, windows
 
 from .blocks import ChannelAttention, Encoder, LinearDecoder, Mixing, moments
 

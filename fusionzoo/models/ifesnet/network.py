@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import InputError, check_choice
-from fusionzoo.models.strips import WHOLE, Edges, convolve, in_windows, pixels_within, trim
+from fusionzoo.strips import WHOLE, Edges, convolve, in_windows, pixels_within, trim
 
 #: Variants of Tables III–V by name, as options of the network. The paper's HC has four stages.
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.models.strips import WHOLE, Edges, convolve, trim
+from fusionzoo.strips import WHOLE, Edges, convolve, trim
 
 from .attention import Conv1
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusionzoo.models.strips import Edges, in_windows, pixels_within, windows
+from fusionzoo.strips import Edges, in_windows, pixels_within, windows
 
 from .attention import TransformerBlock, sums_over_positions
 from .base import BaseBranch
