@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fusionzoo.errors import InputError, ResultError
 from fusionzoo.inference import check_options, fuse_images, ycbcr_to_rgb
 from fusionzoo.network import check_network, declared_by, eval_view, ready_copy, uncompiled
+from fusionzoo.video import fuse_stream
 from fusionzoo.weights import basic_card, make_config, write_pretrained
 
 if TYPE_CHECKING:
@@ -178,6 +179,38 @@ class FusionModule(LightningModule):
         target = self.device if device is None else torch.device(device)
         network = ready_copy(self.network, target, dtype)
         return partial(fuse_images, network, **self._how(target, dtype))
+
+    def stream(
+        self,
+        pairs: Iterable[tuple[Any, Any]],
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+        **options: Any,
+    ) -> Generator[Any, None, None]:
+        """Fuse pairs as they come: reading, fusing and the caller's loop overlap in time.
+
+            for fused in model.stream(zip(thermal_frames, visible_frames)):
+                show(fused)
+
+        Results come in the order of the pairs, each as :meth:`fuse` gives it, but that the values
+        of 16-bit and float images which become black and white do not jump from pair to pair.
+        :func:`fusionzoo.video.fuse_stream` says how (``ranges``), what is in memory, and what
+        happens on errors and when the loop ends early. Weights and options are those of the
+        moment of this call.
+
+        Args:
+            pairs: any iterable of ``(ir, vi)``: paths, arrays, tensors, PIL images.
+            device: where to compute; the model's own device by default.
+            dtype: of the network's arithmetic.
+            options: ``color``, ``ir_range``, ``vi_range``, ``resize`` as in :meth:`fuse`;
+                ``ranges`` and ``lookahead`` as in :func:`fusionzoo.video.fuse_stream`.
+
+        Raises:
+            InputError, InputTypeError, MissingFileError, FileError, OutOfMemoryError: after the
+                results before the pair that is wrong.
+        """
+        return fuse_stream(self.prepared(device=device, dtype=dtype), pairs, **options)
 
     def _how(self, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
         """What the engine has to know of the network."""

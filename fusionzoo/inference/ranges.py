@@ -93,6 +93,19 @@ def from_unit(unit: Tensor, limits: list[Limits], dtype: torch.dtype) -> Tensor:
     return values.to(dtype)
 
 
+def find_limits(stack: Tensor, name: str) -> list[Limits]:
+    """Return the ``(lo, hi)`` that :func:`to_unit` finds for each image of ``(B, C, H, W)``.
+
+    Raises:
+        InputError: a ValueError: floats that are NaN, infinite or beyond ±1e300.
+    """
+    if stack.dtype == torch.uint8:
+        return [(0.0, 255.0)] * len(stack)
+    stack = stack.detach()
+    extremes = _finite_extremes(stack, name) if stack.dtype.is_floating_point else None
+    return _find_limits(stack.to(_working_dtype(stack, None, extremes)), extremes)
+
+
 def _working_dtype(
     stack: Tensor, limits: Limits | None, extremes: list[Limits] | None
 ) -> torch.dtype:
