@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from cli_helpers import pairs_folder
 from data_helpers import asset
 
 import fusionzoo
+from fusionzoo.cli import main
 from fusionzoo.models.lapnet import losses
 from fusionzoo.models.lapnet.network import LapNetNetwork, bounded, double, halve
 
@@ -115,6 +117,22 @@ def test_ablations_train(options, pair):
     assert all(p.grad is not None for p in model.network.parameters())
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("ignore:::lightning")
+@pytest.mark.parametrize("config", ["lapnet", "lapnet.tiny", "lapnet.medical"])
+def test_every_configuration_trains_from_the_command_line(config, tmp_path):
+    root = pairs_folder(tmp_path / "pairs", ["a", "b"], size=64)
+    arguments = ["fit", "--config", config, f"--data.root={root}", "--data.holdout=0"]
+    arguments += ["--data.ir_dir=ir", "--data.vi_dir=vi", "--data.crop_size=64"]
+    arguments += ["--data.pairs_per_epoch=2", "--data.batch_size=2"]
+    arguments += ["--trainer.max_epochs=1", f"--trainer.default_root_dir={tmp_path / 'runs'}"]
+    arguments += ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+    assert main(arguments) == 0
+    (trained,) = (tmp_path / "runs").glob("version_*/pretrained")
+    network = fusionzoo.load(trained).network
+    assert network.blocks[0].say.weight.abs().max() > 0  # it started at 0
+
+
 def test_the_sum_of_its_terms_is_the_loss(pair):
     ir, vi = pair
     model = fusionzoo.create_model("lapnet", weight_choice=2.0, weight_scd=0.0)
@@ -131,6 +149,10 @@ def test_loss_terms_are_zero_at_what_they_ask_for(pair):
     assert losses.choice_loss(torch.maximum(ir, vi), ir, vi) == 0
     assert losses.choice_loss((ir + vi) / 2, ir, vi) > 0
     assert losses.brightness_loss(torch.maximum(ir, vi), ir, vi) == 0
+    darker, brighter = torch.minimum(ir, vi), torch.maximum(ir, vi)
+    contrasted = brighter + 0.5 * (darker - darker.mean())
+    assert losses.brightness_loss(contrasted, ir, vi, contrast=0.5) < 1e-6
+    assert losses.brightness_loss(brighter, ir, vi, contrast=0.5) > 0.01
     assert losses.overshoot_loss(torch.tensor([-0.5, 0.5, 2.0])) == pytest.approx(0.5)
 
 

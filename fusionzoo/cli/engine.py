@@ -232,6 +232,7 @@ class FusionCLI(LightningCLI):
             InputError: naming it.
         """
         self.datamodule.setup("fit")
+        self.model.trainer = self.trainer  # schedules ask it how long training is to last
         try:
             self.model.configure_optimizers()
         except ValueError as error:  # a negative learning rate, for one
