@@ -112,7 +112,7 @@ def test_tables_without_figures_say_so(benchmark):
     [
         (
             "<!-- table: result -->",
-            "there are models, weights, facts WEIGHTS, results, results MODEL, rules",
+            "models, weights, facts WEIGHTS, ablations WEIGHTS, results, results MODEL, rules",
         ),
         ("<!-- table: rules coconet -->", "there are no runs of 'coconet'"),
     ],

@@ -5,9 +5,9 @@ A table stands between two comments of Markdown::
     <!-- table: results -->
     <!-- end table -->
 
-``models``, ``weights`` and ``results`` are of all models; ``facts KEY``, ``results KEY``, and
-``rules KEY`` or whatever a run names as its ``table``, are of one. Prose around tables and below
-headers is written by hand.
+``models``, ``weights`` and ``results`` are of all models; ``facts KEY``, ``results KEY``,
+``ablations KEY``, and ``rules KEY`` or whatever a run names as its ``table``, are of one. Prose
+around tables and below headers is written by hand.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ _HEADER = re.compile(r"\A---\n.*?^---\n\n*", re.DOTALL | re.MULTILINE)
 
 
 def documents_of(benchmark: Benchmark) -> list[Path]:
-    """The documents that may hold tables: the README above the checkpoints, and all cards."""
+    """The documents that may hold tables: all cards, and beside the checkpoints README and docs."""
     folder = benchmark.folder
     places = [folder.parent / CARD_NAME, folder / CARD_NAME, *sorted(folder.glob(f"*/{CARD_NAME}"))]
+    places += sorted((folder.parent / "docs").glob("*.md"))
     return [path for path in places if path.is_file()]
 
 

@@ -55,7 +55,7 @@ def measure(
         label = " ".join(filter(None, (run.model, run.options_text, "on", run.set)))
         if method is None or fused != _fused_alike(run):
             model = zoo.load(benchmark.folder / run.model, device=device, **run.options)
-            method, fused = _remembering(fused_by(run.model, model)), _fused_alike(run)
+            method, fused = remembering(fused_by(run.model, model)), _fused_alike(run)
         test_set = benchmark.sets[run.set]
         evaluation = evaluate_pairs(
             pairs[run.set],
@@ -79,7 +79,7 @@ def _fused_alike(run: Run) -> tuple[str, str, str]:
     return (run.model, run.options_text, run.set)
 
 
-def _remembering(method: Method) -> Method:
+def remembering(method: Method) -> Method:
     """The same method, but each pair is fused once only."""
     fused: dict[str, Tensor] = {}
 

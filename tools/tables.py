@@ -18,6 +18,7 @@ from overviews import (
     weights_index,
 )
 from runs import MAIN, RUNS_NAME, Benchmark
+from variants import variants_table
 
 from fusionzoo.errors import InputError
 from fusionzoo.evaluation.measuring import places
@@ -44,7 +45,8 @@ def table_text(
     Args:
         benchmark: what is run.
         figures: what was measured.
-        name: ``models``, ``weights``, ``facts``, ``results`` or the ``table`` of some runs.
+        name: ``models``, ``weights``, ``facts``, ``ablations``, ``results`` or the ``table`` of
+            some runs.
         key: of one model's weights.
         cards: way from the document to the folder of the checkpoints.
 
@@ -56,6 +58,8 @@ def table_text(
         return _OVERVIEWS[name](benchmark, figures, cards)
     if name == "facts" and key is not None:
         return facts_table(benchmark, key)
+    if name == "ablations" and key is not None:
+        return variants_table(benchmark.folder / key)
     tables = sorted({run.table for run in benchmark.runs})
     if key is not None and key not in {run.model for run in benchmark.runs}:
         raise InputError(f"{benchmark.folder / key / RUNS_NAME}: there are no runs of {key!r}")
@@ -63,7 +67,13 @@ def table_text(
         return results_table(benchmark, figures, key)
     if name in tables and key is not None:
         return comparison_table(benchmark, figures, name, key)
-    known = [*_OVERVIEWS, "facts WEIGHTS", MAIN, *(f"{table} MODEL" for table in tables)]
+    known = [
+        *_OVERVIEWS,
+        "facts WEIGHTS",
+        "ablations WEIGHTS",
+        MAIN,
+        *(f"{table} MODEL" for table in tables),
+    ]
     raise InputError(f"there is no such table; there are {', '.join(known)}")
 
 

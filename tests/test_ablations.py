@@ -1,0 +1,59 @@
+"""Variants are trained by the command that users have, and their figures become a table."""
+
+import ablate
+import pytest
+import variants
+from cli_helpers import pairs_folder
+from results_helpers import made_benchmark, publish
+
+from fusionzoo.errors import InputError, ResultError
+
+PLAN = """\
+config: lapnet.tiny
+epochs: 1
+data: {crop_size: 32, pairs_per_epoch: 2, batch_size: 2, holdout: 1}
+variants:
+  as it is:
+  4 channels: {channels: 4}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of a key that has a plan, and a document beside that asks for its table."""
+    publish(monkeypatch, {})
+    folder = made_benchmark(tmp_path).folder / "didfuse"
+    (folder / variants.PLAN_NAME).write_text(PLAN, encoding="utf-8")
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("# A page\n\n<!-- table: ablations didfuse -->\n<!-- end table -->\n")
+    return folder
+
+
+def test_a_variant_is_trained_measured_and_shown(folder, tmp_path):
+    root = pairs_folder(tmp_path / "pairs", ["a", "b", "c"], color=False, size=64)
+    arguments = ["didfuse", "--data", str(root), "--only", "4 channels"]
+    ablate.main(arguments, folder.parent)
+    rows = variants.read_rows(folder)
+    assert list(rows) == ["4 channels"]
+    assert 100 < rows["4 channels"]["parameters"] < 2000
+    assert 0 < rows["4 channels"]["Qabf"] < 1
+    page = (tmp_path / "docs" / "page.md").read_text(encoding="utf-8")
+    assert "| 4 channels |" in page
+    assert "1 epochs each" in page
+    before = (folder / variants.ROWS_NAME).stat().st_mtime_ns
+    ablate.main(arguments, folder.parent)  # measured already: nothing to do
+    assert (folder / variants.ROWS_NAME).stat().st_mtime_ns == before
+
+
+def test_training_that_fails_is_told(folder, tmp_path):
+    with pytest.raises(ResultError, match="no such folder"):
+        ablate.main(
+            ["didfuse", "--data", str(tmp_path / "none"), "--only", "as it is"], folder.parent
+        )
+    assert not (folder / variants.ROWS_NAME).exists()
+
+
+def test_a_plan_is_needed(tmp_path):
+    with pytest.raises(InputError, match="names the variants"):
+        variants.variants_table(tmp_path)
