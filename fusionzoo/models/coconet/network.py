@@ -75,6 +75,7 @@ class MultiLevelAttention(nn.Module):
         super().__init__()
         self.attention = ChannelAttention(channels, positions) if attention else None
         self.merge = nn.Conv2d(sources * channels, channels, 3, padding=1)
+        self.sources = sources
 
     def forward(self, features: Tensor, extra: Tensor | None) -> Tensor:
         """``features`` (B, C, H, W); ``extra`` (2B, C, H, W): infrared, then visible, or None."""
@@ -82,7 +83,7 @@ class MultiLevelAttention(nn.Module):
         if self.attention is not None:
             # All sources in one batch: the attention's weights are shared.
             maps = self.attention(maps)
-        return self.merge(torch.cat(maps.chunk(len(maps) // len(features)), 1))
+        return self.merge(torch.cat(maps.tensor_split(self.sources), 1))
 
 
 class Up(nn.Module):

@@ -139,7 +139,7 @@ class DIDFuseNetwork(nn.Module):
         return self.decoder(Features(*(self._fuse(part) for part in features)))
 
     def _fuse(self, features: Tensor) -> Tensor:
-        return self.fusion(*features.chunk(2), groups=features.shape[1] // self._channels)
+        return self.fusion(*features.tensor_split(2), groups=features.shape[1] // self._channels)
 
     @property
     def _channels(self) -> int:
@@ -195,7 +195,7 @@ class _FoldedDIDFuse(nn.Module):
         return self.conv7(x if shallow is None else torch.cat([x, shallow], 1)).sigmoid_()
 
     def _fuse(self, features: Tensor, groups: int = 1) -> Tensor:
-        return self.fusion(*features.chunk(2), groups=groups)
+        return self.fusion(*features.tensor_split(2), groups=groups)
 
 
 def _fold(block: ConvBlock) -> nn.Conv2d:

@@ -115,13 +115,13 @@ class LapNetNetwork(nn.Module):
         for level in reversed(range(self.levels)):
             low = pyramid[level + 1]
             # The four pixels that share a position, as channels: first infrared's, then visible's.
-            details = F.pixel_unshuffle(pyramid[level] - double(low), 2)
+            details = gathered(pyramid[level] - double(low))
             strengths = details.abs()
             hidden, said = self._block(level)(details, strengths, low, hidden)
             if fused is None:
                 fused = self._mixed_base(low, hidden)
             taken = self._taken(details, strengths, said)
-            fused = double(fused) + F.pixel_shuffle(taken, 2)
+            fused = double(fused) + scattered(taken)
         return fused if self.bound is None else bounded(fused, ir, vi, self.bound)
 
     def _block(self, level: int) -> Block:
@@ -186,12 +186,42 @@ class Block(nn.Module):
         return state, self.say(state)
 
 
+def exporting() -> bool:
+    """Whether ``torch.export`` traces this; torch versions that cannot tell do not export it."""
+    return bool(getattr(torch.compiler, "is_exporting", bool)())
+
+
+def gathered(images: Tensor) -> Tensor:
+    """The four pixels of each 2 x 2 as channels: ``F.pixel_unshuffle(images, 2)``."""
+    if not exporting():
+        return F.pixel_unshuffle(images, 2)
+    # The same as a convolution with ones and zeros, as in `halve`.
+    channels = images.shape[1]
+    return F.conv2d(images, _places(images).repeat(channels, 1, 1, 1), stride=2, groups=channels)
+
+
+def scattered(pixels: Tensor) -> Tensor:
+    """Four channels ``(B, 4, H, W)`` as the pixels of one: ``F.pixel_shuffle(pixels, 2)``."""
+    if not exporting():
+        return F.pixel_shuffle(pixels, 2)
+    return F.conv_transpose2d(pixels, _places(pixels), stride=2)
+
+
+def _places(like: Tensor) -> Tensor:
+    return torch.eye(4, dtype=like.dtype, device=like.device).view(4, 1, 2, 2)
+
+
 def halve(images: Tensor) -> Tensor:
     """Blur by (1 3 3 1) / 8 along both sides and keep every second pixel; borders are repeated.
 
     The filter is that of :func:`double` turned round, so that neither shifts the image.
     """
     images = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    if exporting():
+        # One layer in place of many slices: other runtimes run it faster, and tracing is quicker.
+        line = images.new_tensor([1.0, 3.0, 3.0, 1.0])
+        kernel = (line[:, None] * line / 64).expand(images.shape[1], 1, 4, 4)
+        return F.conv2d(images, kernel, stride=2, groups=images.shape[1])
     even, odd = images[..., 0::2, :], images[..., 1::2, :]
     images = even[..., :-1, :] + odd[..., 1:, :] + 3 * (odd[..., :-1, :] + even[..., 1:, :])
     even, odd = images[..., 0::2], images[..., 1::2]
@@ -204,9 +234,12 @@ def bounded(fused: Tensor, ir: Tensor, vi: Tensor, bound: float) -> Tensor:
     Sliding extremes of three along each side: a fraction of the time that pooling takes.
     """
     highest, lowest = torch.maximum(ir, vi), torch.minimum(ir, vi)
-    for side in (2, 3):
-        highest = _of_three(highest, side, torch.maximum)
-        lowest = _of_three(lowest, side, torch.minimum)
+    if exporting():  # as in `halve`
+        highest, lowest = F.max_pool2d(highest, 3, 1, 1), -F.max_pool2d(-lowest, 3, 1, 1)
+    else:
+        for side in (2, 3):
+            highest = _of_three(highest, side, torch.maximum)
+            lowest = _of_three(lowest, side, torch.minimum)
     if bound:
         margin = bound * (highest - lowest)
         highest, lowest = highest + margin, lowest - margin

@@ -77,7 +77,7 @@ class Reasoning(nn.Module):
     def forward(self, nodes: list[Tensor]) -> list[Tensor]:
         # All nodes in one batch: they share the unit's weights.
         updated = self.update(torch.cat(self.messages(nodes)), torch.cat(nodes))
-        changes = (self.gamma.to(updated.dtype) * updated).chunk(len(nodes))
+        changes = (self.gamma.to(updated.dtype) * updated).tensor_split(len(nodes))
         return [node + change for node, change in zip(nodes, changes, strict=True)]
 
 

@@ -128,7 +128,7 @@ class SMFNetNetwork(nn.Module):
         """Features of both sources from all branches."""
         # One batch for both sources: all of this is shared, but the graph.
         shallow = self.encoder(torch.cat([ir, vi]))
-        graph = None if self.graph is None else torch.cat(self.graph(*shallow.chunk(2)))
+        graph = None if self.graph is None else torch.cat(self.graph(*shallow.tensor_split(2)))
         return Features(self.base(shallow), self.detail(shallow), graph)
 
     def reconstruct(self, ir: Tensor, vi: Tensor) -> Rebuilt:
@@ -140,11 +140,11 @@ class SMFNetNetwork(nn.Module):
     def fuse(self, ir: Tensor, vi: Tensor) -> Fused:
         """The second stage: fuse the features of both sources and decode them."""
         features = self.encode(ir, vi)
-        base = sum(features.base.chunk(2))
-        detail = sum(features.detail.chunk(2))
+        base = sum(features.base.tensor_split(2))
+        detail = sum(features.detail.tensor_split(2))
         total = self.fusion_layer("base")(base) + self.fusion_layer("detail")(detail)
         if self.graph is not None:
-            total = total + self.graph.fuse(*features.graph.chunk(2))
+            total = total + self.graph.fuse(*features.graph.tensor_split(2))
         return Fused(self.decoder(total), features)
 
     def fusion_layer(self, branch: str) -> nn.Module:
