@@ -135,7 +135,7 @@ def moments(features: Tensor) -> Tensor:
         count = pixels.shape[2]
         second = pixels @ pixels.mT / count
         mean = pixels.mean(2, keepdim=True)
-        last = torch.cat([mean.mT, mean.new_ones(len(mean), 1, 1)], 2)
+        last = torch.cat([mean.mT, mean.new_ones(mean.shape[0], 1, 1)], 2)
         return torch.cat([torch.cat([second, mean], 2), last], 1)
 
 
