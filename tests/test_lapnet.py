@@ -1,6 +1,7 @@
 """LapNet: what the page says of the method holds in the code."""
 
 import pytest
+import safetensors.torch
 import torch
 from cli_helpers import pairs_folder
 from data_helpers import asset
@@ -131,6 +132,37 @@ def test_every_configuration_trains_from_the_command_line(config, tmp_path):
     (trained,) = (tmp_path / "runs").glob("version_*/pretrained")
     network = fusionzoo.load(trained).network
     assert network.blocks[0].say.weight.abs().max() > 0  # it started at 0
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("ignore:::lightning")
+def test_a_network_learns_from_a_teacher(pair, tmp_path):
+    ir, vi = pair
+    torch.manual_seed(0)
+    terms = [f"weight_{name}" for name in ("vif", "qabf", "ssim", "scd", "brightness", "target")]
+    alone = dict.fromkeys(terms, 0.0)
+    model = fusionzoo.create_model("lapnet", channels=8, depth=1, teacher="lapnet", **alone)
+    model.on_fit_start()
+    optimizer = torch.optim.Adam(model.network.parameters(), 5e-3)
+    values = []
+    for _ in range(20):
+        found = model.losses(model.network(ir, vi), ir, vi)
+        optimizer.zero_grad()
+        found["loss"].backward()
+        optimizer.step()
+        values.append(found["teacher"].item())
+    assert values[-1] < 0.7 * values[0]
+    model.save_pretrained(tmp_path)  # without the teacher
+    state = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    assert state.keys() == model.network.state_dict().keys()
+    assert len(state) == len(list(model.network.parameters()))
+
+
+def test_a_teacher_is_a_lapnet(tmp_path):
+    with pytest.raises(ValueError, match="didfuse; give those of a lapnet"):
+        fusionzoo.create_model("lapnet", teacher="didfuse").on_fit_start()
+    with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
+        fusionzoo.create_model("lapnet", teacher=str(tmp_path)).on_fit_start()
 
 
 def test_the_sum_of_its_terms_is_the_loss(pair):

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from fusionzoo.errors import check_choice
+from fusionzoo.errors import InputError, check_choice
 from fusionzoo.models import ROLES
 from fusionzoo.module import FusionModule
+from fusionzoo.weights import (
+    WEIGHTS_NAME,
+    load_state,
+    packaged_folder,
+    read_config,
+    read_safetensors,
+)
 
 from .losses import brightness_loss, choice_loss, overshoot_loss, target_loss
-from .network import build
+from .network import LapNetNetwork, build
 
 
 class LapNet(FusionModule):
@@ -44,6 +53,9 @@ class LapNet(FusionModule):
         weight_target: weight of the distance to infrared where infrared is hot.
         weight_choice: weight of the distance to the nearer source.
         weight_overshoot: weight of what leaves [0, 1].
+        teacher: weights of a larger LapNet to learn from: a folder written by ``save_pretrained``,
+            or the name of packaged weights; None trains alone.
+        weight_teacher: weight of the mean absolute distance to the teacher's result.
         lr: largest learning rate of Adam.
         warmup: share of the epochs over which the rate rises; it then falls by a half cosine.
         clip_norm: largest norm of the gradient.
@@ -73,6 +85,8 @@ class LapNet(FusionModule):
         weight_target: float = 8.0,
         weight_choice: float = 0.0,
         weight_overshoot: float = 5.0,
+        teacher: str | None = None,
+        weight_teacher: float = 20.0,
         lr: float = 2e-3,
         warmup: float = 0.1,
         clip_norm: float = 1.0,
@@ -81,6 +95,13 @@ class LapNet(FusionModule):
         super().__init__(build(channels, depth, levels, shared, residual, base, bound))
         self.modalities, self.color_from = ROLES[task]
         self.save_hyperparameters()
+        # In a list, so that the teacher is no part of what is saved.
+        self._teacher: list[LapNetNetwork] = []
+
+    def on_fit_start(self) -> None:
+        """Load the teacher, where there is one."""
+        if self.hparams.teacher is not None:
+            self._teacher = [read_teacher(self.hparams.teacher).to(self.device)]
 
     def losses(self, fused: Tensor, ir: Tensor, vi: Tensor) -> dict[str, Tensor]:
         """Every term that has a weight, unweighted, and their weighted sum ``loss``; all scalars.
@@ -101,6 +122,10 @@ class LapNet(FusionModule):
             "choice": lambda: choice_loss(fused, ir, vi),
             "overshoot": lambda: overshoot_loss(fused),
         }
+        if self._teacher:
+            with torch.no_grad():
+                taught = self._teacher[0](ir, vi)
+            computed["teacher"] = lambda: F.l1_loss(fused, taught)
         weights = {name: self.hparams[f"weight_{name}"] for name in computed}
         terms = {name: term() for name, term in computed.items() if weights[name]}
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
@@ -128,3 +153,20 @@ class LapNet(FusionModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def read_teacher(source: str) -> LapNetNetwork:
+    """Read the network of stored LapNet weights, ready to fuse.
+
+    Raises:
+        InputError: the weights are of another model.
+        FileNotFoundError: there is no such folder.
+    """
+    folder = packaged_folder(source) or Path(source)
+    config = read_config(folder)
+    if config["model"] != LapNet.name:
+        raise InputError(f"teacher={source}: weights of {config['model']}; give those of a lapnet")
+    state, _ = read_safetensors(folder / WEIGHTS_NAME)
+    network = LapNet(**config["options"]).network
+    load_state(network, state, source=folder)
+    return network.eval().requires_grad_(False)
