@@ -12,6 +12,7 @@ import difflib
 import sys
 import warnings
 from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
 __all__ = [
@@ -64,7 +65,8 @@ class FusionZooWarning(UserWarning):
 
 def warn(text: str) -> None:
     """Issue a :class:`FusionZooWarning` that points at the user's line, outside this package."""
-    level, frame = 1, sys._getframe()
+    level = 1
+    frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").startswith("fusionzoo"):
         level, frame = level + 1, frame.f_back
     warnings.warn(text, FusionZooWarning, stacklevel=level)

@@ -138,6 +138,7 @@ def in_windows(
             shape = (*part.shape[:2], height, width)
             out = torch.empty(shape, dtype=part.dtype, device=part.device, memory_format=layout)
         out[window.place] = part
+    assert out is not None, "an image has no window"
     return out
 
 
@@ -152,6 +153,7 @@ def convolve(conv: nn.Conv2d, x: Tensor, edges: Edges = WHOLE) -> Tensor:
         x: ``(B, C, H, W)``.
         edges: of the window that ``x`` is, or is made of.
     """
+    assert isinstance(conv.padding, tuple), conv.padding
     rows, columns = conv.padding
     left, right, top, bottom = edges
     if edges != WHOLE and any(edges):

@@ -137,7 +137,7 @@ class PretrainedFolder(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write it, and print where the results are."""
         folder = trainer.log_dir  # asks all processes, so before the one that writes is chosen
-        if not trainer.is_global_zero or folder is None or trainer.fast_dev_run:
+        if not trainer.is_global_zero or folder is None or trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a helper
             return
         assert isinstance(pl_module, FusionModule)
         written = pl_module.save_pretrained(Path(folder) / PRETRAINED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def class_path(model: str) -> str:
 
 def with_names_resolved(arguments: Iterable[str]) -> list[str]:
     """The arguments, with ``--config didfuse`` and ``--model didfuse`` made what they stand for."""
-    resolvers = {
+    resolvers: dict[str, Callable[[str], str]] = {
         "--config": find_config,
         "-c": find_config,
         "--model": lambda name: class_path(name) if name in MODELS else name,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fusionzoo import weights, zoo
 from fusionzoo.cli import UsageError
@@ -116,7 +116,8 @@ class FusionCLI(LightningCLI):
             args=[command, *arguments],
         )
 
-    def subcommands(self) -> dict[str, set[str]]:
+    # Lightning declares a static method, and calls it on the instance.
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one command that was called: to build the parsers of all takes seconds."""
         return {self.command: LightningCLI.subcommands()[self.command]}
 
@@ -197,7 +198,7 @@ class FusionCLI(LightningCLI):
             logger = self.command == "fit" and TensorBoardLogger(
                 self.root,
                 name="",
-                version=self.start.run and self.start.run.name,
+                version=self.start.run.name if self.start.run else None,
                 default_hp_metric=False,
             )
         checkpointing = trainer["enable_checkpointing"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fusionzoo.cli import UsageError
@@ -77,13 +78,12 @@ def chosen_device(name: str) -> torch.device:
         present = ["mps", *present]
     if name == "auto":
         return torch.device(present[0])
-    try:
+    device: torch.device | None = None
+    with suppress(RuntimeError):
         device = torch.device(name)
-    except RuntimeError:
-        device = None
     kinds = {kind.partition(":")[0] for kind in present}
     wanted = None if device is None else name if device.index is not None else device.type
-    if wanted is None or wanted not in {*present, *kinds, "cpu:0", "mps:0"}:
+    if device is None or wanted not in {*present, *kinds, "cpu:0", "mps:0"}:
         raise UsageError(f"--device {name}: no such device here; use {' or '.join(present)}")
     return device
 

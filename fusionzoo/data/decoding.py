@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
@@ -43,6 +43,18 @@ class LoadedWithMask(NamedTuple):
     ir: np.ndarray
     vi: np.ndarray
     mask: np.ndarray
+
+
+@overload
+def load_pair(pair: Pair, mask: None = None) -> Loaded: ...
+
+
+@overload
+def load_pair(pair: Pair, mask: str) -> LoadedWithMask: ...
+
+
+@overload
+def load_pair(pair: Pair, mask: str | None) -> Loaded | LoadedWithMask: ...
 
 
 def load_pair(pair: Pair, mask: str | None = None) -> Loaded | LoadedWithMask:

@@ -146,7 +146,7 @@ def fill_small(mask: np.ndarray, least: int) -> np.ndarray:
 def _regions(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The number of each pixel's region, 0 where the mask is False, and the regions' areas."""
     # Slow to import, and only making masks needs it.
-    from scipy.ndimage import label  # type: ignore[import-untyped]
+    from scipy.ndimage import label
 
     labels: np.ndarray = label(mask, np.ones((3, 3), bool) if corners else None)[0]
     return labels, np.bincount(labels.ravel())

@@ -274,7 +274,7 @@ def darkened(loaded: Loaded, ir: float = 1.0, vi: float = 1.0) -> Loaded:
 def _dimmed(image: np.ndarray, factor: float) -> np.ndarray:
     if factor == 1:
         return image
-    dimmed = image * np.float32(factor)
+    dimmed: np.ndarray = image * np.float32(factor)
     return np.rint(dimmed).astype(np.uint8) if image.dtype == np.uint8 else dimmed
 
 

@@ -44,7 +44,11 @@ def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
 
     picture = io.BytesIO()
     # Equal evaluations give equal files: no random ids, no date. Publishers refuse Type 3 fonts.
-    style = {"svg.hashsalt": "fusionzoo", "svg.fonttype": "path", "pdf.fonttype": 42}
+    style: Any = {
+        "svg.hashsalt": "fusionzoo",
+        "svg.fonttype": "path",
+        "pdf.fonttype": 42,
+    }
     with matplotlib.rc_context(style):
         figure = _figure(found)
         FigureCanvasAgg(figure)

@@ -104,7 +104,8 @@ def read_image(path: ImageFileLike) -> np.ndarray:
         return np.ascontiguousarray(array[..., 0])
     if image.mode == "RGBA":
         return np.ascontiguousarray(array[..., :3])
-    return array.copy()
+    copied: np.ndarray = array.copy()
+    return copied
 
 
 def read_header(path: ImageFileLike) -> ImageHeader:

@@ -111,8 +111,7 @@ def qabf(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
     """
     fused, ir, vi = _levels(fused, ir, vi)
     strength, angle = _edges(fused)
-    kept: Tensor | float = 0.0
-    total: Tensor | float = 0.0
+    kept = total = fused.new_zeros(len(fused))
     for source in (ir, vi):
         source_strength, source_angle = _edges(source)
         high = torch.maximum(strength, source_strength)

@@ -87,7 +87,8 @@ class Importer:
 
     def function(self) -> Callable[..., dict[str, Any]]:
         """Import and return the reader."""
-        return _resolve(self.path)
+        reader: Callable[..., dict[str, Any]] = _resolve(self.path)
+        return reader
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ class ModelEntry:
 
     def model_class(self) -> type[FusionModule]:
         """Import and return the model's class (this is where torch gets loaded)."""
-        return _resolve(self.path)
+        model_class: type[FusionModule] = _resolve(self.path)
+        return model_class
 
     def network_builder(self) -> Callable[..., nn.Module]:
         """Import and return ``build`` of the paper's ``network.py``.
@@ -133,12 +135,15 @@ class ModelEntry:
         It takes those of the model's options that the network depends on, by name, and returns
         the network. What fuses images needs no more; the class brings Lightning and the losses.
         """
-        return _resolve(f"{self.path.rpartition('.')[0]}.network:build")
+        build: Callable[..., nn.Module] = _resolve(f"{self.path.rpartition('.')[0]}.network:build")
+        return build
 
     def option_names(self) -> frozenset[str]:
         """Names of the options of the model's class, read from its source: nothing is imported."""
         module, _, name = self.path.partition(":")
-        source = Path(str(find_spec(module).origin)).read_text(encoding="utf-8")
+        spec = find_spec(module)
+        assert spec, f"{self.name}: there is no {module}"
+        source = Path(str(spec.origin)).read_text(encoding="utf-8")
         (model,) = (
             node
             for node in ast.parse(source).body

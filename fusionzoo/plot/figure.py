@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,7 +17,7 @@ _DPI = 100
 _GAP = 4  # pixels between pictures
 _STRIP = 24  # pixels for a title or a name
 _FONT_SIZE = 11  # points
-_TEXT = {"family": "DejaVu Sans", "color": "black", "ha": "center", "va": "center"}
+_TEXT: dict[str, Any] = {"family": "DejaVu Sans", "color": "black", "ha": "center", "va": "center"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class GridFigure(Figure):
     def picture(self) -> Image.Image:
         """The figure at its own resolution; grey if all of it is."""
         canvas = FigureCanvasAgg(self)
-        canvas.draw()
-        pixels = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib gives no types here
+        buffer = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+        pixels = np.ascontiguousarray(np.asarray(buffer)[..., :3])
         grey = (pixels == pixels[..., :1]).all()
         return Image.fromarray(pixels[..., 0] if grey else pixels)
 

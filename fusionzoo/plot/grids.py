@@ -144,7 +144,7 @@ def _units(images: Any, name: str, limits: tuple[float, float] | None) -> list[T
 
 def _alike(first: Tensor, second: Tensor, resize: str | None, number: int) -> tuple[Tensor, Tensor]:
     check_choice("resize", resize, ("ir", "vi", None))
-    sizes = first.shape[-2:], second.shape[-2:]
+    sizes = [(image.shape[-2], image.shape[-1]) for image in (first, second)]
     if sizes[0] == sizes[1]:
         return first, second
     if resize is None:

@@ -98,7 +98,7 @@ def with_inset(shown: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
     free = [(factor, place) for factor, place in places if not _overlap(place, framed)]
     factor, (left, top, right, bottom) = (free or places[-4:])[0]
 
-    out = shown.copy()
+    out: np.ndarray = shown.copy()
     _frame(out, framed)
     out[top:bottom, left:right] = _FRAME
     inner = np.s_[top + _LINE : bottom - _LINE, left + _LINE : right - _LINE]
@@ -112,7 +112,7 @@ def _inset_size(region: np.ndarray, factor: int) -> tuple[int, int]:
 
 def _fits(region: np.ndarray, factor: int, shown: np.ndarray, share: float) -> bool:
     across, down = _inset_size(region, factor)
-    return across <= share * shown.shape[1] and down <= share * shown.shape[0]
+    return bool(across <= share * shown.shape[1] and down <= share * shown.shape[0])
 
 
 def _corners(region: np.ndarray, factor: int, shown: np.ndarray, framed: Box) -> list[Box]:

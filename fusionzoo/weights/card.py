@@ -44,7 +44,7 @@ def basic_card(
         source: what the card's example gives to ``fusionzoo.load``.
     """
     name = config["model"]
-    header = {
+    header: dict[str, str | list[str]] = {
         **licence_header(licence),
         "library_name": "fusionzoo",
         "pipeline_tag": "image-to-image",

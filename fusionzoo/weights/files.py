@@ -221,7 +221,8 @@ def _checked_config(config: Any, source: object) -> dict[str, Any]:
             f"format {FORMAT}; install the version that wrote it "
             f"({config.get('fusionzoo_version', 'a later one')})"
         )
-    return config
+    checked: dict[str, Any] = config
+    return checked
 
 
 # Into a network -----------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from fusionzoo.weights.table import WeightsCfg, verify, verify_config
 
 HUB_PREFIX = "hf://"
 
-_CLIENT = {"library_name": "fusionzoo", "library_version": __version__}
+_CLIENT: dict[str, Any] = {"library_name": "fusionzoo", "library_version": __version__}
 _PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(f"{_PART}/{_PART}")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]*")
@@ -89,11 +89,12 @@ def cached_file(cfg: WeightsCfg) -> Path | None:
         return None
     from huggingface_hub import try_to_load_from_cache
 
-    found = [
+    config, file = (
         try_to_load_from_cache(cfg.hub_repo, name, revision=cfg.hub_revision)
         for name in (CONFIG_NAME, WEIGHTS_NAME)
-    ]
-    return Path(found[1]) if all(isinstance(path, str) for path in found) else None
+    )
+    # A file that the hub is known not to have gives an object of the client's own.
+    return Path(file) if isinstance(config, str) and isinstance(file, str) else None
 
 
 def published_folder(cfg: WeightsCfg, access: HubAccess) -> Path:
@@ -106,6 +107,7 @@ def published_folder(cfg: WeightsCfg, access: HubAccess) -> Path:
         MissingFileError, FileError: it cannot be had.
         InputError: what the hub offers is not what was published.
     """
+    assert cfg.hub_repo, cfg.file
     address = HubAddress(cfg.hub_repo, cfg.hub_revision)
     try:
         return _verified(cfg, _snapshot(address, access, local_files_only=True))
