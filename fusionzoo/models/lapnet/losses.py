@@ -15,16 +15,10 @@ EXCESS = 0.15  # by so much
 STEEPNESS = 20.0
 
 
-def brightness_loss(fused: Tensor, ir: Tensor, vi: Tensor, contrast: float = 0.0) -> Tensor:
-    """How far local means are from what they should be, mean absolute difference.
-
-    They should be those of the brighter source, plus ``contrast`` times how much the darker source
-    is above its mean over the image: where both sources are dark, the result is darker than where
-    one of them is.
-    """
-    darker = torch.minimum(ir, vi)
-    wanted = torch.maximum(ir, vi) + contrast * (darker - darker.mean((-2, -1), keepdim=True))
-    return F.l1_loss(F.avg_pool2d(fused, BLOCK), F.avg_pool2d(wanted, BLOCK))
+def brightness_loss(fused: Tensor, ir: Tensor, vi: Tensor) -> Tensor:
+    """How far local means are from those of the brighter source, mean absolute difference."""
+    wanted = F.avg_pool2d(torch.maximum(ir, vi), BLOCK)
+    return F.l1_loss(F.avg_pool2d(fused, BLOCK), wanted)
 
 
 def target_loss(fused: Tensor, ir: Tensor) -> Tensor:

@@ -48,8 +48,6 @@ class LapNet(FusionModule):
         weight_ssim: weight of structural similarity, which is to rise.
         weight_scd: weight of the correlations of differences, which are to rise.
         weight_brightness: weight of the distance to the brighter source's local means.
-        contrast: how much the darker source adds to the wanted local means; see
-            :func:`~fusionzoo.models.lapnet.losses.brightness_loss`.
         weight_target: weight of the distance to infrared where infrared is hot.
         weight_choice: weight of the distance to the nearer source.
         weight_overshoot: weight of what leaves [0, 1].
@@ -69,19 +67,18 @@ class LapNet(FusionModule):
     def __init__(
         self,
         task: str = "infrared-visible",
-        channels: int = 24,
+        channels: int = 32,
         depth: int = 2,
         levels: int = 5,
         shared: bool = True,
         residual: float = 0.1,
         base: str = "learned",
-        bound: float | None = 0.25,
-        weight_vif: float = 0.5,
-        weight_qabf: float = 6.0,
-        weight_ssim: float = 3.0,
-        weight_scd: float = 1.0,
+        bound: float | None = 0.5,
+        weight_vif: float = 1.0,
+        weight_qabf: float = 9.0,
+        weight_ssim: float = 4.0,
+        weight_scd: float = 2.0,
         weight_brightness: float = 10.0,
-        contrast: float = 0.0,
         weight_target: float = 8.0,
         weight_choice: float = 0.0,
         weight_overshoot: float = 5.0,
@@ -117,7 +114,7 @@ class LapNet(FusionModule):
             "qabf": lambda: -qabf(fused, ir, vi).mean(),
             "ssim": lambda: -ssim(fused, ir, vi).mean(),
             "scd": lambda: -scd(fused, ir, vi).mean(),
-            "brightness": lambda: brightness_loss(fused, ir, vi, self.hparams.contrast),
+            "brightness": lambda: brightness_loss(fused, ir, vi),
             "target": lambda: target_loss(fused, ir),
             "choice": lambda: choice_loss(fused, ir, vi),
             "overshoot": lambda: overshoot_loss(fused),
