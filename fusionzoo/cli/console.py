@@ -6,6 +6,7 @@ rich is imported with the first bar: a command that fuses one pair needs none.
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import traceback
 import warnings
@@ -18,7 +19,16 @@ from fusionzoo.errors import FusionZooError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Bar", "complain", "describe", "failure", "own_warnings", "printable", "progress"]
+__all__ = [
+    "Bar",
+    "complain",
+    "describe",
+    "failure",
+    "in_shell_words",
+    "own_warnings",
+    "printable",
+    "progress",
+]
 
 _REMEDIES = {
     errno.EACCES: "check the permissions",
@@ -67,6 +77,12 @@ def failure(name: str, error: BaseException, debug: bool) -> str:
     return "".join([*traceback.format_exception(error), line]) if debug else line
 
 
+def in_shell_words(text: str) -> str:
+    """Name the options of ``model.fuse`` as the shell has them."""
+    text = re.sub(r"\bresize='(ir|vi)'", r"--resize \1", text)
+    return re.sub(r"\b(ir|vi)_range=\(lo, hi\)", r"--\1-range LO HI", text)
+
+
 def complain(text: str) -> None:
     """Print a line of the program's own to standard error."""
     print(f"fusionzoo: {printable(text)}", file=sys.stderr)
@@ -109,16 +125,25 @@ class Bar(Protocol):
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Bar]:
-    """A bar on standard error for as long as the block runs; none for a single item."""
-    if total <= 1:
+def progress(description: str, total: int | None, unit: str = "") -> Iterator[Bar]:
+    """A bar on standard error for as long as the block runs; none for a single item.
+
+    Args:
+        description: stands before the bar.
+        total: how many items there are; None where nobody knows.
+        unit: of items, e.g. ``frames``; with it the bar shows how many are done a second.
+    """
+    if total is not None and total <= 1:
         yield _NoBar()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    speed = [TextColumn(f"{{task.fields[speed]}} {unit}/s")] if unit else []
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *speed, TimeLeft()),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _RichBar(bar, description, total)
 
@@ -132,12 +157,15 @@ class _NoBar:
 
 
 class _RichBar:
-    def __init__(self, progress: Progress, description: str, total: int) -> None:
+    def __init__(self, progress: Progress, description: str, total: int | None) -> None:
         self._progress = progress
-        self._task = progress.add_task(description, total=total)
+        self._task = progress.add_task(description, total=total, speed="-")
 
     def advance(self) -> None:
         self._progress.advance(self._task)
+        speed = self._progress.tasks[0].speed
+        if speed:
+            self._progress.update(self._task, speed=f"{speed:.1f}")
 
     def report(self, line: str) -> None:
         # Not wrapped: the line may be searched by a program.

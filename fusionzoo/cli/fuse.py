@@ -1,4 +1,4 @@
-"""``fusionzoo fuse IR VI -o OUT``: two files, two folders, or two patterns of names.
+"""``fusionzoo fuse IR VI -o OUT``: two files, folders, patterns of names, or videos.
 
 What fuses is the network alone: Lightning, the losses and the metrics are not imported.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fusionzoo.cli import FAILED, UsageError
-from fusionzoo.cli.console import failure, printable, progress
+from fusionzoo.cli.console import failure, in_shell_words, printable, progress
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
 from fusionzoo.cli.outputs import check_apart, resolved
 from fusionzoo.cli.parser import Parser
+from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.pairing import Problem, folder_of, is_pattern, pair_up
+from fusionzoo.video.names import is_video
 
 _EPILOG = """\
 Two folders: files are a pair if their paths below the two folders are the same up to the ending.
@@ -33,6 +34,11 @@ Two patterns: a * stands for the pair's name, in quotes: 'all/*_ir.png' 'all/*_v
 as for two folders.
 
 Two files: OUT is the file to write, or an existing folder. A file that exists is replaced.
+
+Two videos: .mp4, .mov, .mkv, .avi, ...; numbered images by a pattern such as frames/ir_%05d.png;
+cameras, as /dev/video0 or 0; or addresses, as rtsp://... and udp://... OUT is an .mp4, .mov or .avi
+(H.264), .mkv (FFV1, without loss) or .webm file. The visible stream gives times, colour and sound;
+the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishes the file.
 
 Exit status: 0 all done; 1 something could not be fused; 2 wrong usage; 130 interrupted.
 """
@@ -53,6 +59,10 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     args = _parser().parse_args(arguments)
     options = model_options(args.set)
     ranges = {side: _range(args, side) for side in ("ir", "vi")}
+    if is_video(args.ir) or is_video(args.vi):
+        return fuse_videos(args, lambda: _fuser(args, options, ranges), ranges)
+    refuse_video_options(args)
+    args.ir, args.vi = Path(args.ir), Path(args.vi)
     jobs, problems = _plan(args.ir, args.vi, args.output)
     for problem in problems:
         print(printable(str(problem)), file=sys.stderr)
@@ -85,18 +95,21 @@ class _FuseParser(Parser):
 def _parser() -> Parser:
     parser = _FuseParser(
         prog="fusionzoo fuse",
-        description="Fuse an infrared with a visible image, or two folders of them.",
+        description="Fuse an infrared with a visible image or video, or two folders of images.",
         epilog=_EPILOG,
     )
-    parser.add_argument("ir", metavar="IR", type=Path, help="infrared image, folder or pattern")
-    parser.add_argument("vi", metavar="VI", type=Path, help="visible image, folder or pattern")
+    # Text, not paths, which would take one / of rtsp:// away.
+    parser.add_argument("ir", metavar="IR", help="infrared image, folder, pattern or video")
+    parser.add_argument("vi", metavar="VI", help="visible image, folder, pattern or video")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, type=Path)
     add_model_options(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace results that exist in folders"
+        "--overwrite",
+        action="store_true",
+        help="replace results that exist in folders, and videos",
     )
     parser.add_argument("--no-color", action="store_true", help="grey results")
     parser.add_argument(
@@ -111,6 +124,7 @@ def _parser() -> Parser:
             help=f"values of {side.upper()} that become black and white; by default all of 8-bit "
             "images, the 0.5 and 99.5 percentiles of others",
         )
+    add_video_options(parser)
     return parser
 
 
@@ -228,14 +242,8 @@ def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug:
             bar.advance()
             if error is not None:
                 failed += 1
-                bar.report(_in_shell_words(failure(job.name, error, debug)))
+                bar.report(in_shell_words(failure(job.name, error, debug)))
     return failed
-
-
-def _in_shell_words(text: str) -> str:
-    """Name the options of ``model.fuse`` as the shell has them."""
-    text = re.sub(r"\bresize='(ir|vi)'", r"--resize \1", text)
-    return re.sub(r"\b(ir|vi)_range=\(lo, hi\)", r"--\1-range LO HI", text)
 
 
 def _results(

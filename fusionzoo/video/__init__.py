@@ -1,8 +1,29 @@
 """Streams of pairs, and videos: frames are matched, fused and encoded as they come.
 
-PyAV, the extra ``fusionzoo[video]``, is imported when a video is opened.
+PyAV, the extra ``fusionzoo[video]``, is imported when a video is opened; torch when something
+here is used.
 """
 
-from fusionzoo.video.stream import fuse_stream
+from __future__ import annotations
 
-__all__ = ["fuse_stream"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusionzoo.video.fusing import FusedVideo, fuse_video
+    from fusionzoo.video.stream import fuse_stream
+
+__all__ = ["FusedVideo", "fuse_stream", "fuse_video"]
+
+_HOMES = {
+    "FusedVideo": "fusionzoo.video.fusing",
+    "fuse_stream": "fusionzoo.video.stream",
+    "fuse_video": "fusionzoo.video.fusing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)

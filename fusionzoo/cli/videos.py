@@ -1,0 +1,126 @@
+"""``fusionzoo fuse`` for videos."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from fusionzoo.cli import UsageError
+from fusionzoo.cli.console import Bar, complain, in_shell_words, printable, progress
+from fusionzoo.errors import FusionZooError
+
+__all__ = ["add_video_options", "fuse_videos", "refuse_video_options"]
+
+# Option: its default, which argparse does not set, so that it can be told whether it was given.
+_DEFAULTS: dict[str, Any] = {
+    "offset": 0.0,
+    "fps": 25.0,
+    "range": "follow",
+    "codec": None,
+    "crf": None,
+    "pix_fmt": None,
+    "duration": None,
+}
+
+
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that only videos have."""
+    group = parser.add_argument_group("videos")
+    group.add_argument(
+        "--offset",
+        type=float,
+        metavar="SECONDS",
+        help="time of the visible stream at which the infrared one began (default: 0)",
+    )
+    group.add_argument(
+        "--range",
+        choices=("follow", "fixed", "each"),
+        help="what becomes black and white in grey streams of more than 8 bits: slowly changing "
+        "percentiles, the same for all frames, or each frame's own (default: follow)",
+    )
+    group.add_argument("--codec", help="h264, hevc, vp9, av1 or ffv1 (default: by OUT's ending)")
+    group.add_argument(
+        "--crf", type=int, metavar="N", help="quality; lower is better (default: 18 for h264)"
+    )
+    group.add_argument(
+        "--pix-fmt", metavar="NAME", help="such as yuv444p, yuv420p10le, gray (default: yuv420p)"
+    )
+    group.add_argument(
+        "--fps", type=float, metavar="N", help="frames per second of numbered images (default: 25)"
+    )
+    group.add_argument(
+        "--duration", type=float, metavar="SECONDS", help="stop after so much of the visible stream"
+    )
+
+
+def refuse_video_options(args: argparse.Namespace) -> None:
+    """Refuse options of videos where pictures are fused.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    for name in _DEFAULTS:
+        if getattr(args, name) is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is for videos, and {args.ir} is none; leave it out")
+
+
+def fuse_videos(
+    args: argparse.Namespace, load: Callable[[], Callable[..., Any]], ranges: dict[str, Any]
+) -> int:
+    """Fuse two videos as the arguments say; returns the exit status.
+
+    Raises:
+        FusionZooError: what went wrong, and what was kept.
+        KeyboardInterrupt: after the file is finished, and that is told.
+    """
+    from fusionzoo.video.pyav import import_av
+
+    import_av()  # where it is missing, that is told before torch and the model are loaded
+    from fusionzoo.video import fuse_video
+
+    options = {
+        name: default if getattr(args, name) is None else getattr(args, name)
+        for name, default in _DEFAULTS.items()
+    }
+    options["ranges"] = options.pop("range")
+    model = load()
+    frames, start = 0, time.monotonic()
+    bar: Bar | None = None
+    with ExitStack() as shown:
+
+        def advance(number: int, total: int | None) -> None:
+            nonlocal bar, frames
+            if bar is None:
+                bar = shown.enter_context(progress("fusing", total, "frames"))
+            frames = number
+            bar.advance()
+
+        try:
+            done = fuse_video(
+                model,
+                args.ir,
+                args.vi,
+                args.output,
+                ir_range=ranges["ir"],
+                vi_range=ranges["vi"],
+                resize=args.resize,
+                color=not args.no_color,
+                overwrite=args.overwrite,
+                progress=advance,
+                **options,
+            )
+        except FusionZooError as error:
+            told = in_shell_words(str(error).replace("allow overwriting", "give --overwrite"))
+            raise type(error)(told) from error
+        except KeyboardInterrupt:
+            if frames:
+                complain(f"the {frames} frames that are fused are in {args.output}")
+            raise
+    speed = done.frames / max(time.monotonic() - start, 1e-9)
+    count = f"{done.frames} frame{'s' * (done.frames != 1)}"
+    print(printable(f"fused {count} ({done.seconds:.2f} s) to {done.path}, {speed:.1f} frames/s"))
+    return 0
