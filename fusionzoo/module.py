@@ -63,7 +63,7 @@ class FusionModule(LightningModule):
     #: How many validation pairs the TensorBoard grid shows: always the first ones.
     grid_pairs: ClassVar[int] = 4
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         check_network(network)
         self.automatic_optimization = False

@@ -42,7 +42,9 @@ class FusionNetwork(Protocol):
     size_multiple: ClassVar[int]
     min_size: ClassVar[int]
 
-    def __call__(self, ir: Tensor, vi: Tensor) -> Tensor: ...
+    def __call__(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuse two batches ``(B, 1, H, W)`` to one of that shape, all in ``value_range``."""
+        ...
 
     def for_inference(self) -> nn.Module:
         """Return an equivalent network for eval mode, e.g. with batch norm folded.

@@ -618,8 +618,8 @@ def _read_folder(folder: Path) -> _Read:
     file = folder / weights.WEIGHTS_NAME
     if not file.is_file():
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in weights.PICKLES)
-        found = f" (there is {', '.join(pickles)}: pickles are refused)" if pickles else ""
-        raise MissingFileError(f"{file} does not exist{found}; get the whole folder again")
+        instead = f" (there is {', '.join(pickles)}: pickles are refused)" if pickles else ""
+        raise MissingFileError(f"{file} does not exist{instead}; get the whole folder again")
     state, _ = weights.read_safetensors(file)
     return config, state, file
 

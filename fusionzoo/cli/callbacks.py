@@ -65,7 +65,7 @@ class KeptCheckpoint(ModelCheckpoint):
 class BestCheckpoint(ModelCheckpoint):
     """Writes ``best.ckpt`` whenever validation finds more of the model's ``best_metric``."""
 
-    def __init__(self, metric: str):
+    def __init__(self, metric: str) -> None:
         super().__init__(
             filename=Path(BEST).stem,
             monitor=f"val/{metric}",
@@ -83,7 +83,7 @@ class CheckpointFiles(TorchCheckpointIO):
         training: what is read has to hold all that training goes on from.
     """
 
-    def __init__(self, training: bool = True):
+    def __init__(self, training: bool = True) -> None:
         super().__init__()
         self.parts = _PARTS_OF_TRAINING if training else _PARTS
 
@@ -167,10 +167,13 @@ class ValidationLines(Callback):
 
 
 class FusedImages(BasePredictionWriter):
-    """Writes each fused image of ``predict`` to ``<folder>/<name>.png``, under its name only when
-    it is whole; nested names make nested folders. Every process writes its own pairs."""
+    """Writes each fused image of ``predict`` to ``<folder>/<name>.png``.
 
-    def __init__(self, folder: str | Path):
+    It has its name only when it is whole. Nested names make nested folders. Every process writes
+    its own pairs.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
         super().__init__("batch")
         self.folder = Path(folder)
 

@@ -1,4 +1,4 @@
-"""Names in place of files and classes on the command line of ``fit``, ``validate``, ``test``, …"""
+"""Names in place of files and classes on the command line of ``fit`` and its like."""
 
 from __future__ import annotations
 

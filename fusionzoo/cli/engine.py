@@ -95,7 +95,7 @@ class FusionCLI(LightningCLI):
         made: told of what is made.
     """
 
-    def __init__(self, command: str, start: Start, arguments: Sequence[str], made: _Made):
+    def __init__(self, command: str, start: Start, arguments: Sequence[str], made: _Made) -> None:
         self.command = command
         self.start = start
         self.made = made

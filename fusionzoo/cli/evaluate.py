@@ -49,7 +49,7 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
 
     total = sum(method.has(pair) for pair in pairs for method in methods)
     with progress("measuring", total) as bar:
-        found = evaluate_pairs(
+        evaluation = evaluate_pairs(
             pairs,
             methods,
             protocol=args.protocol,
@@ -59,19 +59,19 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
             progress=lambda done, total: bar.advance(),
             problems=problems,
         )
-    for problem in found.problems:
+    for problem in evaluation.problems:
         print(printable(problem), file=sys.stderr)
-    if not found.compared:
+    if not evaluation.compared:
         complain("evaluate: no pair was measured for every method")
         return FAILED
-    _print_table(found)
+    _print_table(evaluation)
     if args.per_image:
-        _print_images(found)
-    failed = bool(found.problems)
+        _print_images(evaluation)
+    failed = bool(evaluation.problems)
     jobs = [(write_report, path) for path in args.output] + [(draw, path) for path in args.plot]
     for write, path in jobs:
         try:
-            write(found, path)
+            write(evaluation, path)
         except FusionZooError as error:  # the other files are not to suffer
             complain(f"evaluate: {error}")
             failed = True
@@ -240,20 +240,20 @@ def _named(given: str) -> tuple[str, str]:
     return (name, where) if equals and name and not Path(given).exists() else ("", given)
 
 
-def _print_table(found: Evaluation) -> None:
+def _print_table(evaluation: Evaluation) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from fusionzoo.evaluation.reports import arrow, cells, headline
 
     console = _console()
-    console.print(headline(found))
+    console.print(headline(evaluation))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
-    for scores in found.scores:
+    for scores in evaluation.scores:
         table.add_column(Text(printable(scores.name)), justify="right", no_wrap=True)
-    for metric, better in found.higher_is_better.items():
-        row = cells(found, metric, marks={1: "{} *", 2: "{} +"})
+    for metric, better in evaluation.higher_is_better.items():
+        row = cells(evaluation, metric, marks={1: "{} *", 2: "{} +"})
         # Unmarked values keep the room of a mark, so that digits stand below digits.
         wide = [cell if cell[-1] in "*+" else f"{cell}  " for cell in row]
         texts = [Text(cell, style="bold" if cell.endswith("*") else "") for cell in wide]
@@ -261,24 +261,24 @@ def _print_table(found: Evaluation) -> None:
     console.print(table)
 
 
-def _print_images(found: Evaluation) -> None:
+def _print_images(evaluation: Evaluation) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from fusionzoo.evaluation.numbers import decimals, shown
 
-    for scores in found.scores:
+    for scores in evaluation.scores:
         table = Table(
             title=Text(printable(scores.name)), box=None, pad_edge=False, header_style="bold"
         )
         table.add_column("image", no_wrap=True)
-        for metric in found.metrics:
+        for metric in evaluation.metrics:
             table.add_column(metric, justify="right", no_wrap=True)
         images = scores.images.values()
-        digits = {m: decimals(values[m] for values in images) for m in found.metrics}
+        digits = {m: decimals(values[m] for values in images) for m in evaluation.metrics}
         for name, values in scores.images.items():
             table.add_row(
-                Text(printable(name)), *(shown(values[m], digits[m]) for m in found.metrics)
+                Text(printable(name)), *(shown(values[m], digits[m]) for m in evaluation.metrics)
             )
         _console().print(table)
 

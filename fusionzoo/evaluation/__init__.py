@@ -4,8 +4,8 @@
 
     model = fusionzoo.load("didfuse")
     methods = [fused_folder("theirs", "theirs/"), fused_by("ours", model)]
-    found = evaluate("ir/", "vi/", methods, protocol="cddfuse")
-    found.mean("ours", "VIF"), found.std("ours", "VIF"), found.best("VIF")
+    evaluation = evaluate("ir/", "vi/", methods, protocol="cddfuse")
+    evaluation.mean("ours", "VIF"), evaluation.std("ours", "VIF"), evaluation.best("VIF")
 
 ``fusionzoo evaluate`` is this on the command line.
 """

@@ -196,7 +196,7 @@ def evaluate_pairs(
             raise InputError(f"two methods are called {name!r}; give each its own name")
     problems = [*problems, *(line for method in methods for line in _unmatched(method, pairs))]
     columns = [entry.name for entry in entries]
-    found: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
+    values_of: dict[str, dict[str, dict[str, float]]] = {name: {} for name in names}
     total = sum(method.has(pair) for pair in pairs for method in methods)
     done = 0
     for pair in pairs:
@@ -218,7 +218,7 @@ def evaluate_pairs(
             except (ValueError, OSError, RuntimeError) as error:
                 problems.append(_line(f"{method.name}: {pair.name}", error))
             else:
-                found[method.name][pair.name] = {
+                values_of[method.name][pair.name] = {
                     metric: float(value) for metric, value in values.items()
                 }
             done += 1
@@ -228,7 +228,7 @@ def evaluate_pairs(
         protocol=get_protocol(protocol).name,
         higher_is_better={entry.name: entry.higher_is_better for entry in entries},
         stretch=stretch,
-        scores=tuple(Scores(m.name, m.source, found[m.name]) for m in methods),
+        scores=tuple(Scores(m.name, m.source, values_of[m.name]) for m in methods),
         problems=tuple(problems),
     )
 

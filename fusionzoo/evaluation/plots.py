@@ -23,7 +23,7 @@ _COLUMNS = 4
 _WIDTH, _HEIGHT = 3.4, 4.4  # inches, of one metric: its bars above its curves
 
 
-def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
+def draw(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     """Write a PNG, SVG or PDF with two panels for each metric.
 
     Bars: the mean of each method, its standard deviation as a line. Curves: a point (x, y) says
@@ -37,7 +37,7 @@ def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     check_plot(path)
-    if not found.compared:
+    if not evaluation.compared:
         raise InputError(f"{path}: nothing to draw, no image was measured for every method")
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,7 +50,7 @@ def draw(found: Evaluation, path: str | os.PathLike[str]) -> None:
         "pdf.fonttype": 42,
     }
     with matplotlib.rc_context(style):
-        figure = _figure(found)
+        figure = _figure(evaluation)
         FigureCanvasAgg(figure)
         kind = path.suffix.lower()[1:]
         date = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
@@ -73,49 +73,49 @@ def cumulative(values: list[float]) -> tuple[list[float], list[float]]:
     return [(rank + 1) / len(ordered) for rank in range(len(ordered))], ordered
 
 
-def _figure(found: Evaluation) -> Figure:
+def _figure(evaluation: Evaluation) -> Figure:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    columns = min(_COLUMNS, len(found.metrics))
-    rows = math.ceil(len(found.metrics) / columns)
-    names = [scores.name for scores in found.scores]
+    columns = min(_COLUMNS, len(evaluation.metrics))
+    rows = math.ceil(len(evaluation.metrics) / columns)
+    names = [scores.name for scores in evaluation.scores]
     colors = [colormaps["tab20" if len(names) > 10 else "tab10"](n % 20) for n in range(len(names))]
     figure = Figure((max(2, columns) * _WIDTH, rows * _HEIGHT + 0.9), layout="constrained")
     panels = figure.subplots(2 * rows, columns, squeeze=False)
-    for number, metric in enumerate(found.metrics):
+    for number, metric in enumerate(evaluation.metrics):
         row, column = divmod(number, columns)
-        _draw_bars(panels[2 * row][column], found, metric, colors)
-        _draw_curves(panels[2 * row + 1][column], found, metric, colors)
-    for number in range(len(found.metrics), rows * columns):
+        _draw_bars(panels[2 * row][column], evaluation, metric, colors)
+        _draw_curves(panels[2 * row + 1][column], evaluation, metric, colors)
+    for number in range(len(evaluation.metrics), rows * columns):
         row, column = divmod(number, columns)
         panels[2 * row][column].remove()
         panels[2 * row + 1][column].remove()
-    figure.suptitle(headline(found), fontsize=9)
+    figure.suptitle(headline(evaluation), fontsize=9)
     lines = panels[1][0].get_lines()
     figure.legend(lines, names, loc="outside lower center", ncols=min(6, len(names)), frameon=False)
     return figure
 
 
-def _draw_bars(axes: Axes, found: Evaluation, metric: str, colors: list[Any]) -> None:
-    names = [scores.name for scores in found.scores]
-    means = [found.mean(name, metric) for name in names]
-    stds = [found.std(name, metric) for name in names]
+def _draw_bars(axes: Axes, evaluation: Evaluation, metric: str, colors: list[Any]) -> None:
+    names = [scores.name for scores in evaluation.scores]
+    means = [evaluation.mean(name, metric) for name in names]
+    stds = [evaluation.std(name, metric) for name in names]
     spread = None if any(map(math.isnan, stds)) else stds
     axes.bar(range(len(names)), means, yerr=spread, color=colors, error_kw={"elinewidth": 0.8})
-    digits, best = decimals(means), found.best(metric)
+    digits, best = decimals(means), evaluation.best(metric)
     for place, (name, mean) in enumerate(zip(names, means, strict=True)):
         if not math.isnan(mean):
             weight = "bold" if best.get(name) == 1 else "normal"
             text = shown(mean, digits)
             axes.text(place, 0, text, rotation=90, ha="center", va="bottom", weight=weight)
-    axes.set_title(metric + arrow(found.higher_is_better[metric]))
+    axes.set_title(metric + arrow(evaluation.higher_is_better[metric]))
     axes.set_xticks([])
 
 
-def _draw_curves(axes: Axes, found: Evaluation, metric: str, colors: list[Any]) -> None:
-    for scores, color in zip(found.scores, colors, strict=True):
-        shares, values = cumulative(found.values(scores.name, metric))
+def _draw_curves(axes: Axes, evaluation: Evaluation, metric: str, colors: list[Any]) -> None:
+    for scores, color in zip(evaluation.scores, colors, strict=True):
+        shares, values = cumulative(evaluation.values(scores.name, metric))
         axes.plot(shares, values, color=color, marker=".", markersize=3, linewidth=1)
     axes.set_xlim(0, 1)
     axes.set_xlabel("share of images")

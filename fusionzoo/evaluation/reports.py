@@ -31,7 +31,7 @@ _LATEX_SIGNS = {
 }
 
 
-def write_report(found: Evaluation, path: str | os.PathLike[str]) -> None:
+def write_report(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     """Write an evaluation as ``.csv``, ``.json``, ``.md`` or ``.tex``; never half of a file.
 
     Raises:
@@ -41,7 +41,7 @@ def write_report(found: Evaluation, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     check_report(path)
-    text = WRITERS[path.suffix.lower()](found)
+    text = WRITERS[path.suffix.lower()](evaluation)
     # A name on the disk may hold what no text can; it is written out.
     write_output(path, text.encode(errors="backslashreplace"))
 
@@ -51,89 +51,95 @@ def check_report(path: Path) -> None:
     check_output(path, WRITERS)
 
 
-def to_csv(found: Evaluation) -> str:
+def to_csv(evaluation: Evaluation) -> str:
     """One line for each image of each method, and each method's ``mean`` and ``std``."""
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    out.writerow(["method", "row", "image", "protocol", "stretch", *found.metrics])
-    how = [found.protocol, _yes(found.stretch)]
-    for scores in found.scores:
+    out.writerow(["method", "row", "image", "protocol", "stretch", *evaluation.metrics])
+    how = [evaluation.protocol, _yes(evaluation.stretch)]
+    for scores in evaluation.scores:
         for name, values in scores.images.items():
-            cells = [_digits(values[metric]) for metric in found.metrics]
+            cells = [_digits(values[metric]) for metric in evaluation.metrics]
             out.writerow([scores.name, "image", name, *how, *cells])
-    for row, function in (("mean", found.mean), ("std", found.std)):
-        for scores in found.scores:
-            cells = [_digits(function(scores.name, metric)) for metric in found.metrics]
+    for row, function in (("mean", evaluation.mean), ("std", evaluation.std)):
+        for scores in evaluation.scores:
+            cells = [_digits(function(scores.name, metric)) for metric in evaluation.metrics]
             out.writerow([scores.name, row, "", *how, *cells])
     return text.getvalue()
 
 
-def to_json(found: Evaluation) -> str:
+def to_json(evaluation: Evaluation) -> str:
     """Everything; what is not a number is null."""
-    best = {metric: found.best(metric) for metric in found.metrics}
+    best = {metric: evaluation.best(metric) for metric in evaluation.metrics}
     methods = [
         {
             "name": scores.name,
             "source": scores.source,
-            "mean": {m: _number(found.mean(scores.name, m)) for m in found.metrics},
-            "std": {m: _number(found.std(scores.name, m)) for m in found.metrics},
-            "place": {m: best[m][scores.name] for m in found.metrics if scores.name in best[m]},
+            "mean": {m: _number(evaluation.mean(scores.name, m)) for m in evaluation.metrics},
+            "std": {m: _number(evaluation.std(scores.name, m)) for m in evaluation.metrics},
+            "place": {
+                m: best[m][scores.name] for m in evaluation.metrics if scores.name in best[m]
+            },
             "images": {
                 name: {m: _number(value) for m, value in values.items()}
                 for name, values in scores.images.items()
             },
         }
-        for scores in found.scores
+        for scores in evaluation.scores
     ]
     content = {
         "fusionzoo": __version__,
-        "protocol": found.protocol,
-        "stretch": found.stretch,
-        "higher_is_better": dict(found.higher_is_better),
-        "compared": found.compared,
+        "protocol": evaluation.protocol,
+        "stretch": evaluation.stretch,
+        "higher_is_better": dict(evaluation.higher_is_better),
+        "compared": evaluation.compared,
         "methods": methods,
-        "problems": list(found.problems),
+        "problems": list(evaluation.problems),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def to_markdown(found: Evaluation) -> str:
+def to_markdown(evaluation: Evaluation) -> str:
     """A table of means with their deviations, and one of every image."""
-    names = [scores.name for scores in found.scores]
-    lines = [headline(found), ""]
+    names = [scores.name for scores in evaluation.scores]
+    lines = [headline(evaluation), ""]
     lines += _row(["", *map(_safe, names)]) + _row(["---", *["---:"] * len(names)])
-    for metric in found.metrics:
-        lines += _row([metric + arrow(found.higher_is_better[metric]), *cells(found, metric)])
+    for metric in evaluation.metrics:
+        lines += _row(
+            [metric + arrow(evaluation.higher_is_better[metric]), *cells(evaluation, metric)]
+        )
     lines += ["", "Mean ± standard deviation between images."]
     if len(names) > 1:
         lines[-1] += " Best in bold, second best in italics."
-    for scores in found.scores:
+    for scores in evaluation.scores:
         lines += ["", f"{_safe(scores.name)}, each image:", ""]
-        lines += _row(["image", *found.metrics]) + _row(["---", *["---:"] * len(found.metrics)])
+        lines += _row(["image", *evaluation.metrics]) + _row(
+            ["---", *["---:"] * len(evaluation.metrics)]
+        )
         digits = {
-            m: decimals(values[m] for values in scores.images.values()) for m in found.metrics
+            m: decimals(values[m] for values in scores.images.values()) for m in evaluation.metrics
         }
         for name, values in scores.images.items():
-            lines += _row([_safe(name), *(shown(values[m], digits[m]) for m in found.metrics)])
-    if found.problems:
-        lines += ["", f"{len(found.problems)} problems:", ""]
-        lines += [f"- {_safe(problem)}" for problem in found.problems]
+            lines += _row([_safe(name), *(shown(values[m], digits[m]) for m in evaluation.metrics)])
+    if evaluation.problems:
+        lines += ["", f"{len(evaluation.problems)} problems:", ""]
+        lines += [f"- {_safe(problem)}" for problem in evaluation.problems]
     return "\n".join(lines) + "\n"
 
 
-def to_latex(found: Evaluation) -> str:
+def to_latex(evaluation: Evaluation) -> str:
     """A table of means as papers print it: a row for each method, a column for each metric.
 
     It needs the package booktabs. The best mean is bold, the second best underlined, and arrows
     say which direction is better.
     """
-    names = [scores.name for scores in found.scores]
+    names = [scores.name for scores in evaluation.scores]
     heads = [
-        _LATEX_ARROWS[found.higher_is_better[metric]].format(_in_latex(metric))
-        for metric in found.metrics
+        _LATEX_ARROWS[evaluation.higher_is_better[metric]].format(_in_latex(metric))
+        for metric in evaluation.metrics
     ]
-    columns = [_latex_cells(found, metric) for metric in found.metrics]
-    caption = _in_latex(headline(found)) + "."
+    columns = [_latex_cells(evaluation, metric) for metric in evaluation.metrics]
+    caption = _in_latex(headline(evaluation)) + "."
     if len(names) > 1:
         caption += " Best in bold, second best underlined."
     lines = [
@@ -153,33 +159,33 @@ def to_latex(found: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def headline(found: Evaluation) -> str:
+def headline(evaluation: Evaluation) -> str:
     """What was measured, in one line."""
-    count = len(found.compared)
-    protocol = get_protocol(found.protocol)
+    count = len(evaluation.compared)
+    protocol = get_protocol(evaluation.protocol)
     line = f"Protocol {protocol.name} ({protocol.title}), {count} pair{'s' * (count != 1)}"
-    return line + (", fused images stretched to 0…255" if found.stretch else "")
+    return line + (", fused images stretched to 0…255" if evaluation.stretch else "")
 
 
-def cells(found: Evaluation, metric: str, marks: dict[int, str] | None = None) -> list[str]:
+def cells(evaluation: Evaluation, metric: str, marks: dict[int, str] | None = None) -> list[str]:
     """Mean ± deviation of each method, the best two of them marked."""
     marks = _MARKS if marks is None else marks
-    best = found.best(metric)
-    means = {scores.name: found.mean(scores.name, metric) for scores in found.scores}
+    best = evaluation.best(metric)
+    means = {scores.name: evaluation.mean(scores.name, metric) for scores in evaluation.scores}
     digits = decimals(means.values())
     result = []
     for name, mean in means.items():
         cell = shown(mean, digits)
-        std = found.std(name, metric)
+        std = evaluation.std(name, metric)
         if not math.isnan(std):
             cell += f" ± {shown(std, digits)}"
         result.append(marks[best[name]].format(cell) if name in best else cell)
     return result
 
 
-def _latex_cells(found: Evaluation, metric: str) -> list[str]:
-    means = {scores.name: found.mean(scores.name, metric) for scores in found.scores}
-    digits, best = decimals(means.values()), found.best(metric)
+def _latex_cells(evaluation: Evaluation, metric: str) -> list[str]:
+    means = {scores.name: evaluation.mean(scores.name, metric) for scores in evaluation.scores}
+    digits, best = decimals(means.values()), evaluation.best(metric)
     plain = {NOTHING: "--", "inf": r"$\infty$", "-inf": r"$-\infty$"}
     cells = []
     for name, mean in means.items():

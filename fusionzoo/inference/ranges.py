@@ -177,11 +177,11 @@ def _percentiles(values: Tensor) -> Limits:
     ranks = [share / 100 * (len(values) - 1) for share in PERCENTILES]
     ordered = values.sort().values
     near = [ordered[[math.floor(rank), math.ceil(rank)]].tolist() for rank in ranks]
-    found: list[float] = [
+    limits: list[float] = [
         below + (above - below) * (rank - math.floor(rank))
         for (below, above), rank in zip(near, ranks, strict=True)
     ]
-    return found[0], found[1]
+    return limits[0], limits[1]
 
 
 def _low_and_span(limits: list[Limits], like: Tensor) -> tuple[Any, Any]:

@@ -47,8 +47,8 @@ def list_metrics(protocol: str = "zoo", *, columns_only: bool = False) -> list[s
     Raises:
         InputError: unknown protocol.
     """
-    found = get_protocol(protocol)
-    return list(found.columns if columns_only else found.metrics)
+    table = get_protocol(protocol)
+    return list(table.columns if columns_only else table.metrics)
 
 
 def per_image(
@@ -73,9 +73,9 @@ def per_image(
     Raises:
         InputError: unknown names, images that do not fit together, NaN, values out of range.
     """
-    found = get_protocol(protocol)
-    entries = found.select(metrics)
-    return found.measure(found.prepare(fused, ir, vi), entries)
+    table = get_protocol(protocol)
+    entries = table.select(metrics)
+    return table.measure(table.prepare(fused, ir, vi), entries)
 
 
 class FusionMetric(Metric):
@@ -160,16 +160,16 @@ class FusionMetrics(MetricCollection):
         prefix: str | None = None,
         postfix: str | None = None,
     ) -> None:
-        found = get_protocol(protocol)
+        table = get_protocol(protocol)
         super().__init__(
-            {entry.name: FusionMetric(entry.name, found.name) for entry in found.select(metrics)},
+            {entry.name: FusionMetric(entry.name, table.name) for entry in table.select(metrics)},
             prefix=prefix,
             postfix=postfix,
             # The metrics never share a state; looking for groups would cost a comparison of all.
             compute_groups=False,
         )
-        self.protocol = found.name
-        self._order = tuple(entry.name for entry in found.select(metrics))
+        self.protocol = table.name
+        self._order = tuple(entry.name for entry in table.select(metrics))
 
     @property
     def higher_is_better(self) -> dict[str, bool]:

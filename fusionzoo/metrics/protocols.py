@@ -120,11 +120,11 @@ class Protocol:
 
     def measure(self, images: Images, metrics: Sequence[MetricEntry]) -> dict[str, Tensor]:
         """Value of each metric for each image of a prepared batch, {name: (B,)}."""
-        found = {}
+        values_of = {}
         for entry in metrics:
             values = entry.measure(images)
-            found[entry.name] = values.view(-1, images.channels).mean(1)
-        return found
+            values_of[entry.name] = values.view(-1, images.channels).mean(1)
+        return values_of
 
 
 def _named(kind: str, name: str, known: Mapping[str, _Entry]) -> _Entry:

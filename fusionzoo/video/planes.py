@@ -95,10 +95,10 @@ def deep_values(image: Any) -> np.ndarray | None:
     if len(parts) > 1 or image.format.is_rgb or image.format.has_palette or parts[0].bits <= 8:
         return None
     if image.format.name == "grayf32le":
-        return plane(image, 0, np.dtype(np.float32)).copy()
+        return np.array(plane(image, 0, np.dtype(np.float32)))
     if not _is_luma_first(image.format.name):
         image = image.reformat(format="gray16le")
-    return plane(image, 0).copy()
+    return np.array(plane(image, 0))
 
 
 def grey_values(image: Any) -> np.ndarray:
@@ -109,13 +109,13 @@ def grey_values(image: Any) -> np.ndarray:
         image = _frame_of(image)
     bits = max(part.bits for part in image.format.components)
     if image.format.name == "gray":
-        return plane(image, 0).copy()
+        return np.array(plane(image, 0))
     grey = image.reformat(
         format="gray" if bits <= 8 or image.format.has_palette else "gray16le",
         src_color_range=_range_of(image),
         dst_color_range=_FULL,
     )
-    return plane(grey, 0).copy()
+    return np.array(plane(grey, 0))
 
 
 def canvas(image: Any, pix_fmt: str, size: tuple[int, int] | None = None) -> Any:

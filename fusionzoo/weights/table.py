@@ -142,8 +142,8 @@ def published_as(file: str | Path) -> str | None:
     """Return the key of the published weights that a file is a copy of; None if it is none."""
     size = Path(file).stat().st_size
     alike = {key: cfg.sha256 for key, cfg in weights_table().items() if cfg.size == size}
-    found = sha256_of(file) if alike else None
-    return next((key for key, sha256 in alike.items() if sha256 == found), None)
+    sha256 = sha256_of(file) if alike else None
+    return next((key for key, known in alike.items() if known == sha256), None)
 
 
 # Checks -------------------------------------------------------------------------------------------
@@ -196,12 +196,12 @@ def verify(path: str | Path, cfg: WeightsCfg, *, remedy: str | None = None) -> N
         InputError: its size or hash is not that of the table; both are named, with the remedy.
     """
     path = existing_file(path)
-    size, found = path.stat().st_size, sha256_of(path)
-    if found != cfg.sha256:
+    size, sha256 = path.stat().st_size, sha256_of(path)
+    if sha256 != cfg.sha256:
         cut = f"truncated to {size} of {cfg.size} bytes"
         raise InputError(
             f"{path} is {cut if size < cfg.size else 'not the published file'}: sha256 expected "
-            f"{cfg.sha256}, found {found}; {remedy or _remedy(path)}"
+            f"{cfg.sha256}, found {sha256}; {remedy or _remedy(path)}"
         )
 
 

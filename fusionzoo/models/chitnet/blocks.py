@@ -21,7 +21,7 @@ class ResidualDenseBlock(nn.Module):
     No convolution has a bias. ``(B, C, H, W)`` in and out; every layer grows by C channels.
     """
 
-    def __init__(self, channels: int, layers: int = 3):
+    def __init__(self, channels: int, layers: int = 3) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             nn.Conv2d((1 + layer) * channels, channels, 3, padding=1, bias=False)
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
         channels: of the features it gives.
     """
 
-    def __init__(self, in_channels: int, channels: int):
+    def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.head = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.body = ResidualDenseBlock(channels)
@@ -78,7 +78,7 @@ class ChannelAttention(nn.Module):
             learn it, their lengths being taken out).
     """
 
-    def __init__(self, channels: int, scale: float):
+    def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1)
@@ -158,7 +158,7 @@ class LinearDecoder(nn.Module):
         channels: between the two convolutions.
     """
 
-    def __init__(self, in_channels: int, channels: int):
+    def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         self.mix = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.out = nn.Conv2d(channels, 1, 3, padding=1)

@@ -26,7 +26,7 @@ class Rebuilt(NamedTuple):
 class SIPHIAHeads(nn.Module):
     """D_rec, D_ed (two each) and D_en of one SIPHIA: a 3×3 convolution and tanh each."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2
         self.rec1, self.rec2 = _to_image(half), _to_image(half)

@@ -40,8 +40,8 @@ def interaction(label: Tensor, image: Tensor) -> Tensor:
     Mean over the batch; no gradient reaches the label.
     """
     expected = label.detach().flatten(1).log_softmax(1)
-    found = image.flatten(1).log_softmax(1)
-    return F.kl_div(found, expected, log_target=True, reduction="batchmean")
+    actual = image.flatten(1).log_softmax(1)
+    return F.kl_div(actual, expected, log_target=True, reduction="batchmean")
 
 
 def fusion_terms(fused: Tensor, intensity: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,7 @@ class CHITNet(FusionModule):
         lr: float = 1e-3,
         lr_second: float = 1e-5,
         lr_decay: float = 0.1,
-    ):
+    ) -> None:
         if phases < 3 or phases % 2 == 0:
             raise InputError(f"phases must be odd and at least 3 (M S M), not {phases}")
         if phase_epochs < 1:

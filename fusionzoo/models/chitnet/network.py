@@ -50,7 +50,7 @@ class MutualRepresentation(nn.Module):
     released code shares one set.
     """
 
-    def __init__(self, channels: int, scale: float):
+    def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
         self.to_ir = ChannelAttention(channels, scale)
         self.to_vi = ChannelAttention(channels, scale)
@@ -78,7 +78,7 @@ class SIPHIA(nn.Module):
     The edge encoders end in tanh (eq. 7); the released code has a LeakyReLU there.
     """
 
-    def __init__(self, channels: int, scale: float):
+    def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
         half = channels // 2
         # Drawn once and stored with the weights: which channels go together is part of them.
@@ -149,7 +149,7 @@ class CHITNetNetwork(nn.Module):
         transfer: bool = True,
         siphia: bool = True,
         gain: float = 1.0,
-    ):
+    ) -> None:
         super().__init__()
         check_gain(gain)
         self.gain = gain
@@ -167,6 +167,7 @@ class CHITNetNetwork(nn.Module):
         self.decoder = LinearDecoder((8 if siphia else 2) * channels, channels)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuse ``(B, 1, H, W)`` in [0, 1] to an image of that shape and range."""
         transferred = self.transfer(ir, vi)
         return self.finish(self.reconstruct(transferred, self.acquire(transferred)))
 
@@ -219,7 +220,7 @@ class _InWindows(nn.Module):
     Beside what is inside a window, the features of both sources exist.
     """
 
-    def __init__(self, network: CHITNetNetwork):
+    def __init__(self, network: CHITNetNetwork) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
 

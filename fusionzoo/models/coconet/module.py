@@ -84,7 +84,7 @@ class CoCoNet(FusionModule):
         fixed_norm_from: int | None = None,
         lr: float = 1e-4,
         vgg_weights: str | None = None,
-    ):
+    ) -> None:
         check_choice("task", task, ROLES)
         check_choice("weight_rule", weight_rule, ("softmax", "released"))
         check_choice("contrast", contrast, CONTRASTS)

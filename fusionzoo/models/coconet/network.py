@@ -27,7 +27,7 @@ class ConvBlock(nn.Module):
     The released code has LeakyReLU before batch norm.
     """
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm = nn.BatchNorm2d(out_channels)
@@ -45,7 +45,7 @@ class ChannelAttention(nn.Module):
     give the same attention as patches of them.
     """
 
-    def __init__(self, channels: int, positions: int):
+    def __init__(self, channels: int, positions: int) -> None:
         super().__init__()
         self.p = nn.Conv2d(channels, channels, 3, padding=1)
         self.q = nn.Conv2d(channels, channels, 3, padding=1)
@@ -71,7 +71,7 @@ class MultiLevelAttention(nn.Module):
     ``attention=False`` merges them as they are; without VGG features there is one map to merge.
     """
 
-    def __init__(self, channels: int, sources: int, positions: int, attention: bool):
+    def __init__(self, channels: int, sources: int, positions: int, attention: bool) -> None:
         super().__init__()
         self.attention = ChannelAttention(channels, positions) if attention else None
         self.merge = nn.Conv2d(sources * channels, channels, 3, padding=1)
@@ -89,7 +89,7 @@ class MultiLevelAttention(nn.Module):
 class Up(nn.Module):
     """Twice the size, half the channels; merged with the skip."""
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.block = nn.Sequential(
@@ -127,7 +127,7 @@ class CoCoNetNetwork(nn.Module):
         backbone: bool = True,
         vgg_levels: tuple[str, ...] = LEVELS,
         gain: float = 1.0,
-    ):
+    ) -> None:
         super().__init__()
         check_gain(gain)
         unknown = set(vgg_levels) - set(LEVELS)
@@ -160,6 +160,7 @@ class CoCoNetNetwork(nn.Module):
         self.gain = gain
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuse ``(B, 1, H, W)`` in [-1, 1] to an image of that shape and range."""
         return torch.tanh(spread(self.logits(ir, vi), self.gain, _REACH))
 
     def logits(self, ir: Tensor, vi: Tensor) -> Tensor:

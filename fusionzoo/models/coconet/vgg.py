@@ -29,7 +29,7 @@ class VGGFeatures(nn.Module):
         blocks: 1 to 5; 3 ends at relu3_1.
     """
 
-    def __init__(self, blocks: int = 3):
+    def __init__(self, blocks: int = 3) -> None:
         super().__init__()
         if not 1 <= blocks <= len(BLOCKS):
             raise InputError(f"blocks must be 1 to {len(BLOCKS)}, not {blocks}")
@@ -84,7 +84,7 @@ class VGGFeatures(nn.Module):
             InputError: a layer is missing or has another shape than VGG-19's.
         """
         layer = 0  # timm counts convolutions, activations and pools alike
-        found: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
+        layers: list[tuple[nn.Conv2d, Tensor, Tensor]] = []
         for number, convolutions in enumerate(self.blocks):
             for convolution in convolutions:
                 keys = [f"features.{layer}.{kind}" for kind in ("weight", "bias")]
@@ -102,11 +102,11 @@ class VGGFeatures(nn.Module):
                         f"{source}: {keys[0]} is {tuple(tensors[keys[0]].shape)}, which is not "
                         "VGG-19's; give timm's vgg19 weights"
                     )
-                found.append((convolution, weight, bias))
+                layers.append((convolution, weight, bias))
                 layer += 2
             layer += 1
         with torch.no_grad():
-            for convolution, weight, bias in found:
+            for convolution, weight, bias in layers:
                 convolution.weight.copy_(weight)
                 convolution.bias.copy_(bias)
             self.trained.fill_(True)

@@ -46,7 +46,7 @@ class FusionLayer(nn.Module):
         gain: float = 1.0,
         guided_size: int = 11,
         guided_eps: float = 1e-2,
-    ):
+    ) -> None:
         super().__init__()
         check_choice("rule", rule, RULES)
         check_choice("channel_attention", channel_attention, CHANNEL_ATTENTION)

@@ -60,7 +60,9 @@ def _renaming(blocks: dict[str, tuple[str, int, bool]]) -> dict[str, str]:
     return names
 
 
-def _read(path: str | Path, part: str, names: dict[str, str], other: dict[str, str]):
+def _read(
+    path: str | Path, part: str, names: dict[str, str], other: dict[str, str]
+) -> dict[str, Tensor]:
     content = read_pickle(path)
     state = content.get("weight") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -76,13 +78,13 @@ def _read(path: str | Path, part: str, names: dict[str, str], other: dict[str, s
     missing = [key for key in names if key not in state]
     unknown = [key for key in state if key not in names]
     if missing or unknown:
-        found = [
+        differences = [
             f"{what} {', '.join(keys[:4])}{' …' if len(keys) > 4 else ''}"
             for what, keys in (("missing", missing), ("unknown", unknown))
             if keys
         ]
         raise InputError(
-            f"{path} is not the {part} of the released DIDFuse ({'; '.join(found)}); "
+            f"{path} is not the {part} of the released DIDFuse ({'; '.join(differences)}); "
             f"give the authors' {part} file of the conference version"
         )
     return {ours: state[theirs] for theirs, ours in names.items()}

@@ -63,7 +63,7 @@ class DIDFuse(FusionModule):
         lr: float = 1e-3,
         lr_step: int = 40,
         lr_gamma: float = 0.1,
-    ):
+    ) -> None:
         check_choice("gap", gap, GAPS)
         super().__init__(build(rule, channel_attention, gamma, gain, variant, skips, channels))
         _, self._decompose = VARIANTS[variant]

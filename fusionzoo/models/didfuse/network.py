@@ -52,7 +52,9 @@ class Reconstruction(NamedTuple):
 class ConvBlock(nn.Module):
     """3×3 convolution, batch norm, activation; reflection padding where Table I asks for it."""
 
-    def __init__(self, in_channels: int, out_channels: int, act: nn.Module, padding: str = "zeros"):
+    def __init__(
+        self, in_channels: int, out_channels: int, act: nn.Module, padding: str = "zeros"
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode=padding)
         self.norm = nn.BatchNorm2d(out_channels)
@@ -65,7 +67,7 @@ class ConvBlock(nn.Module):
 class Encoder(nn.Module):
     """conv1 and conv2, then one head a branch: conv3 gives the base, conv4 the detail features."""
 
-    def __init__(self, channels: int, branches: tuple[str, ...]):
+    def __init__(self, channels: int, branches: tuple[str, ...]) -> None:
         super().__init__()
         self.conv1 = ConvBlock(1, channels, nn.PReLU(), padding="reflect")
         self.conv2 = ConvBlock(channels, channels, nn.PReLU())
@@ -85,7 +87,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """conv5 to conv7; the skip features enter conv6 and conv7 unless ``skips`` is off."""
 
-    def __init__(self, channels: int, branches: int, skips: bool):
+    def __init__(self, channels: int, branches: int, skips: bool) -> None:
         super().__init__()
         wide = 2 * channels if skips else channels
         self.conv5 = ConvBlock(branches * channels, channels, nn.PReLU())
@@ -123,7 +125,7 @@ class DIDFuseNetwork(nn.Module):
         branches: tuple[str, ...] = BRANCHES,
         skips: bool = True,
         fusion: FusionLayer | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if not branches or any(branch not in BRANCHES for branch in branches):
             raise InputError(f"branches must be one or both of {BRANCHES}, not {branches!r}")
@@ -134,6 +136,7 @@ class DIDFuseNetwork(nn.Module):
         self.fusion = fusion or FusionLayer()
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuse ``(B, 1, H, W)`` in [0, 1] to an image of that shape and range."""
         # One batch for both sources: the encoder is shared, and larger batches run faster.
         features = self.encoder(torch.cat([ir, vi]))
         return self.decoder(Features(*(self._fuse(part) for part in features)))
@@ -167,7 +170,7 @@ class _FoldedDIDFuse(nn.Module):
     most two layers of unfused features are alive at a time.
     """
 
-    def __init__(self, network: DIDFuseNetwork):
+    def __init__(self, network: DIDFuseNetwork) -> None:
         super().__init__()
         encoder, decoder = network.encoder, network.decoder
         self.conv1, self.act1 = _fold(encoder.conv1), encoder.conv1.act

@@ -78,7 +78,7 @@ class IFESNet(FusionModule):
         weight_decay: float = 5e-3,
         cosine_epochs: int = 0,
         clip_norm: float = 0.0,
-    ):
+    ) -> None:
         if window < 2:
             raise InputError(f"window must be at least 2, not {window}")
         super().__init__(build(variant, smooth, channels, weight_activation))

@@ -48,7 +48,9 @@ class Decomposition(NamedTuple):
 class Conv3(nn.Conv2d):
     """3×3 convolution with zero padding and, unless ``relu`` is off, a ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, relu: bool = True, groups: int = 1):
+    def __init__(
+        self, in_channels: int, out_channels: int, relu: bool = True, groups: int = 1
+    ) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1, groups=groups)
         self.relu = relu
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu" if relu else "linear")
@@ -98,7 +100,7 @@ class IFESNetNetwork(nn.Module):
         channels: int = 64,
         weight_activation: str = "softplus",
         smooth: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if not 1 <= stages <= len(WIDTHS):
             raise InputError(f"stages must be 1 to {len(WIDTHS)}, not {stages}")
@@ -148,6 +150,7 @@ class IFESNetNetwork(nn.Module):
             last.weight.mul_(0.1)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuse ``(B, 1, H, W)`` in [0, 1] to an image of that shape and range."""
         return self._fuse(ir, vi, self._weights(self._logits(_pair(ir, vi)), self.smooth))
 
     def decompose(self, ir: Tensor, vi: Tensor, smooth: bool | None = None) -> Decomposition:
@@ -229,7 +232,7 @@ class IFESNetNetwork(nn.Module):
 class _InWindows(nn.Module):
     """IFESNet for inference; keeps only the layers that fusion needs."""
 
-    def __init__(self, network: IFESNetNetwork):
+    def __init__(self, network: IFESNetNetwork) -> None:
         super().__init__()
         self.network = network
         del network.rebuilding

@@ -87,7 +87,7 @@ class LapNet(FusionModule):
         lr: float = 2e-3,
         warmup: float = 0.1,
         clip_norm: float = 1.0,
-    ):
+    ) -> None:
         check_choice("task", task, ROLES)
         super().__init__(build(channels, depth, levels, shared, residual, base, bound))
         self.modalities, self.color_from = ROLES[task]

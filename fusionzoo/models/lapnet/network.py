@@ -67,7 +67,7 @@ class LapNetNetwork(nn.Module):
         residual: float = 0.1,
         base: str = "learned",
         bound: float | None = 0.5,
-    ):
+    ) -> None:
         super().__init__()
         check_choice("base", base, BASES)
         if not 1 <= levels <= MOST_LEVELS:
@@ -155,7 +155,7 @@ class LapNetNetwork(nn.Module):
 class Block(nn.Module):
     """What one level says: its state, and the logits of 2 x 2 pixels' gains and correction."""
 
-    def __init__(self, channels: int, depth: int, corrects: bool, carries: bool):
+    def __init__(self, channels: int, depth: int, corrects: bool, carries: bool) -> None:
         super().__init__()
         self.see = nn.Conv2d(18, channels, 3, padding=1)
         if carries:

@@ -12,7 +12,7 @@ HEADS = 8
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of ``(B, C, H, W)``, with scale and shift."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -29,7 +29,7 @@ class Conv1(nn.Conv2d):
     On one thread PyTorch takes a slow path for convolutions of this size.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class Attention(nn.Module):
 class MDTA(Attention):
     """Multi-Dconv transposed attention: 1×1 and depthwise 3×3 for q, k, v; attention; 1×1."""
 
-    def __init__(self, channels: int, heads: int = HEADS):
+    def __init__(self, channels: int, heads: int = HEADS) -> None:
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv = Conv1(channels, 3 * channels, bias=False)
@@ -149,7 +149,7 @@ class MDTA(Attention):
 class DenseAttention(Attention):
     """The same attention with a full 3×3 convolution after the 1×1 one for q, k, v."""
 
-    def __init__(self, channels: int, heads: int = HEADS):
+    def __init__(self, channels: int, heads: int = HEADS) -> None:
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv = Conv1(channels, 3 * channels, bias=False)
@@ -176,7 +176,7 @@ class DenseAttention(Attention):
 class LeFF(nn.Module):
     """Locally enhanced feed-forward: 1×1, depthwise 3×3, 1×1, GELU after each; residual."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.enter = Conv1(channels, channels)
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
@@ -190,7 +190,7 @@ class LeFF(nn.Module):
 class FeedForward(nn.Module):
     """1×1 to twice the channels, GELU, 1×1 back."""
 
-    def __init__(self, channels: int, expansion: int = 2):
+    def __init__(self, channels: int, expansion: int = 2) -> None:
         super().__init__()
         self.enter = Conv1(channels, expansion * channels, bias=False)
         self.leave = Conv1(expansion * channels, channels, bias=False)
@@ -208,7 +208,7 @@ class TransformerBlock(nn.Module):
             branch) in place of :class:`MDTA` and :class:`LeFF`.
     """
 
-    def __init__(self, channels: int, dense: bool = False):
+    def __init__(self, channels: int, dense: bool = False) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels)
         self.attention = (DenseAttention if dense else MDTA)(channels)

@@ -15,7 +15,7 @@ class ResidualGroup(nn.Module):
     ``residual=False`` leaves the blocks alone: stacked Transformer blocks, an ablation of Table 5.
     """
 
-    def __init__(self, channels: int, depth: int = 2, residual: bool = True):
+    def __init__(self, channels: int, depth: int = 2, residual: bool = True) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
             *(TransformerBlock(channels, dense) for _ in range(depth) for dense in (False, True))
@@ -41,7 +41,7 @@ class ResidualGroup(nn.Module):
 class BaseBranch(nn.Module):
     """3×3 convolution and two residual groups: features that the modalities share."""
 
-    def __init__(self, channels: int, groups: int = 2, residual: bool = True):
+    def __init__(self, channels: int, groups: int = 2, residual: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.groups = nn.Sequential(

@@ -27,7 +27,7 @@ class GradientDense(nn.Module):
     The gradient operator is fixed; the released code starts from Sobel kernels and trains them.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.dense1 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -62,7 +62,7 @@ class CrossAttention(Attention):
     ``(B, C, H, W)`` in and out, the halves side by side: one attention with twice the heads.
     """
 
-    def __init__(self, channels: int, heads: int = HEADS):
+    def __init__(self, channels: int, heads: int = HEADS) -> None:
         super().__init__()
         self.norms = nn.ModuleList(ChannelNorm(channels // 2) for _ in range(2))
         self.temperature = nn.Parameter(torch.ones(2, heads, 1, 1))
@@ -111,7 +111,7 @@ class CrossAttention(Attention):
 class Bottleneck(nn.Module):
     """Inverted residual bottleneck: 1×1 to twice the channels, 3×3 depthwise, 1×1; ReLU6 twice."""
 
-    def __init__(self, channels: int, expansion: int = 2):
+    def __init__(self, channels: int, expansion: int = 2) -> None:
         super().__init__()
         wide = expansion * channels
         self.enter = Conv1(channels, wide, bias=False)
@@ -136,7 +136,7 @@ class Coupling(nn.Module):
     Halves ``(B, C/2, H, W)``; no information is lost, :meth:`inverse` gives it back.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.phi, self.rho, self.eta = (Bottleneck(channels // 2) for _ in range(3))
 
@@ -158,7 +158,7 @@ class CAI(nn.Module):
 
     reach = 3
 
-    def __init__(self, channels: int, attention: bool = True):
+    def __init__(self, channels: int, attention: bool = True) -> None:
         super().__init__()
         self.attention = CrossAttention(channels) if attention else None
         self.coupling = Coupling(channels)
@@ -182,7 +182,7 @@ class CAI(nn.Module):
 class DetailBranch(nn.Sequential):
     """Gradient residual dense block, then CAI: features of one modality's own."""
 
-    def __init__(self, channels: int, attention: bool = True):
+    def __init__(self, channels: int, attention: bool = True) -> None:
         super().__init__(GradientDense(channels), CAI(channels, attention))
 
 
@@ -193,7 +193,7 @@ class AffineInvertible(nn.Module):
     ``e(s) = 2 clamp (σ(s) - 1/2)``, so that factors lie within ``exp(± clamp)``.
     """
 
-    def __init__(self, channels: int, clamp: float = _CLAMP):
+    def __init__(self, channels: int, clamp: float = _CLAMP) -> None:
         super().__init__()
         self.clamp = clamp
         self.shuffle = Conv1(channels, channels)
@@ -224,7 +224,7 @@ class AffineInvertible(nn.Module):
 class DetailFusion(nn.Sequential):
     """The detail fusion layer: gradient residual dense block, two affine invertible blocks."""
 
-    def __init__(self, channels: int, depth: int = 2):
+    def __init__(self, channels: int, depth: int = 2) -> None:
         super().__init__(
             GradientDense(channels), *(AffineInvertible(channels) for _ in range(depth))
         )

@@ -19,7 +19,7 @@ _MOMENTUM = 0.02
 class ConvNorm(nn.Module):
     """3×3 convolution without bias, batch norm, ReLU."""
 
-    def __init__(self, in_channels: int, channels: int, dilation: int = 1):
+    def __init__(self, in_channels: int, channels: int, dilation: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
             in_channels, channels, 3, padding=dilation, dilation=dilation, bias=False
@@ -33,7 +33,7 @@ class ConvNorm(nn.Module):
 class ConvGRU(nn.Module):
     """Gated recurrent unit of 1×1 convolutions (eq. 16): a node takes up a message."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.gates = Conv1(2 * channels, 2 * channels)
         self.candidate = Conv1(2 * channels, channels)
@@ -54,7 +54,7 @@ class Reasoning(nn.Module):
     others. A learned scale, at first 0, stands before the update.
     """
 
-    def __init__(self, channels: int, nodes: int):
+    def __init__(self, channels: int, nodes: int) -> None:
         super().__init__()
         self.edge = Conv1(channels, nodes - 1, bias=False)
         self.update = ConvGRU(channels)
@@ -84,7 +84,7 @@ class Reasoning(nn.Module):
 class CrossEdges(nn.Module):
     """Exchange between nodes of one scale: each modality adds what a gate lets in of the other."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.to_ir = Conv1(channels, 1, bias=False)
         self.to_vi = Conv1(channels, 1, bias=False)
@@ -98,7 +98,7 @@ class CrossEdges(nn.Module):
 class ModalityGraph(nn.Module):
     """What the graph branch has once for each modality: nodes, reasoning, merging."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.nodes = nn.ModuleList(ConvNorm(channels, channels, dilation) for dilation in DILATIONS)
         self.reasoning = Reasoning(channels, len(DILATIONS))
@@ -120,7 +120,7 @@ class GraphBranch(nn.Module):
     :meth:`fuse` makes one of them.
     """
 
-    def __init__(self, channels: int, iterations: int = 2, exchanges: int = 2):
+    def __init__(self, channels: int, iterations: int = 2, exchanges: int = 2) -> None:
         super().__init__()
         self.ir, self.vi = ModalityGraph(channels), ModalityGraph(channels)
         self.cross = CrossEdges(channels)

@@ -29,7 +29,7 @@ _BUDGET = 3 << 22
 class StreamedSMFNet(nn.Module):
     """SMFNet as ``for_inference`` returns it; takes and gives what the network does."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         for block in network.modules():

@@ -103,7 +103,7 @@ class SMFNet(FusionModule):
         lr_gamma: float = 0.5,
         lr_floor: float = 1e-6,
         clip_norm: float = 0.01,
-    ):
+    ) -> None:
         check_choice("task", task, ROLES)
         check_choice("graph_term", graph_term, GRAPH_TERMS)
         if delta <= 1:

@@ -48,7 +48,7 @@ class Fused(NamedTuple):
 class Encoder(nn.Module):
     """Shallow features of an image: 3×3 patch embedding and one Transformer block."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.embed = nn.Conv2d(1, channels, 3, padding=1, bias=False)
         self.block = TransformerBlock(channels)
@@ -60,7 +60,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Features back to an image: one Transformer block, 3×3 convolutions C→C/2→C/4→1, sigmoid."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.block = TransformerBlock(channels)
         widths = (channels, channels // 2, channels // 4, 1)
@@ -107,7 +107,7 @@ class SMFNetNetwork(nn.Module):
         cross_attention: bool = True,
         graph: bool = True,
         swap_fusion: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if channels < 32 or channels % 16:
             # Each half is split into 8 heads; of a single channel, attention would be constant.
@@ -122,6 +122,7 @@ class SMFNetNetwork(nn.Module):
         self.swap_fusion = swap_fusion
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuse ``(B, 1, H, W)`` in [0, 1] to an image of that shape and range."""
         return self.fuse(ir, vi).image
 
     def encode(self, ir: Tensor, vi: Tensor) -> Features:
