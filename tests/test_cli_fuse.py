@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from cli_helpers import (
 from PIL import Image
 
 import fusionzoo
-from fusionzoo import zoo
+from fusionzoo import inference, zoo
 from fusionzoo.cli import main
+from fusionzoo.inference import reading
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -279,6 +281,50 @@ def test_the_network_alone_fuses_as_the_model_does(key):
         ir, vi = vi, ir  # the first image is the one in colour
     alone = zoo.load_network(key)(ir, vi)
     assert (alone == fusionzoo.load(key).fuse(ir, vi)).all()
+
+
+def test_pairs_are_decoded_and_written_while_others_are_fused(pairs, tmp_path, monkeypatch, capsys):
+    # The first pair is fused once the second is decoded, the third once the first is written:
+    # one after the other, neither would ever come.
+    second_decoded, first_written = threading.Event(), threading.Event()
+    opened = reading.open_image
+
+    def opening(path, name=None):
+        image = opened(path, name)
+        if path == pairs / "vi" / "2.png":
+            second_decoded.set()
+        return image
+
+    written = inference.save_image
+
+    def saving(path, image):
+        written(path, image)
+        first_written.set()
+
+    order = []
+
+    def fuse(ir, vi, **options):
+        waited = {0: second_decoded, 2: first_written}.get(len(order))
+        order.append(vi.size)
+        assert waited is None or waited.wait(30)
+        return vi
+
+    monkeypatch.setattr(reading, "open_image", opening)
+    monkeypatch.setattr(inference, "save_image", saving)
+    monkeypatch.setattr(zoo, "load_network", lambda *args, **options: fuse)
+    arguments = ["fuse", pairs / "ir", pairs / "vi", "-o", tmp_path / "out", "--device", "cpu"]
+    assert main([*map(str, arguments)]) == 0
+    assert "fused 4 of 4 pairs" in (said := capsys.readouterr().out)
+    assert said.endswith(" pairs/s\n")
+
+
+def test_large_images_are_not_decoded_in_advance(fuse, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("fusionzoo.cli.fuse._LARGE", 100)
+    early = []
+    monkeypatch.setattr(reading, "open_image", lambda *given: early.append(given))
+    assert fuse(pairs / "ir", pairs / "vi", "-o", tmp_path / "out") == 0
+    assert files_of(tmp_path / "out") == {f"{name}.png" for name in NAMES}
+    assert early == []
 
 
 # Two files --------------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ from fusionzoo.cli import FAILED, UsageError
 from fusionzoo.cli.console import complain, describe, printable, progress
 from fusionzoo.cli.options import chosen_device, model_options
 from fusionzoo.cli.parser import Parser
+from fusionzoo.cli.videos import evaluate_videos
 from fusionzoo.errors import FusionZooError
 from fusionzoo.pairing import folder_of
+from fusionzoo.video.names import is_video
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,9 @@ have.
 
 Models fuse on the fly what a published protocol measures: grey images, rounded to 8 bits.
 
+Videos: --ir, --vi and --fused take video files or numbered images (frames/ir_%05d.png). What is
+measured is flicker: how much more the fused frames change than those of the sources.
+
 Several methods: * marks the best, + the second best.
 
 Exit status: 0 all done; 1 something is missing or could not be measured; 2 wrong usage.
@@ -40,6 +45,8 @@ Exit status: 0 all done; 1 something is missing or could not be measured; 2 wron
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run the command; see ``fusionzoo evaluate --help``."""
     args = _parser().parse_args(arguments)
+    if is_video(args.ir) or is_video(args.vi):
+        return evaluate_videos(args)
     pairs, problems = _check(args)
     device = chosen_device(args.device)
     methods = _methods(args, device)
@@ -156,6 +163,11 @@ def _parser() -> Parser:
         metavar="FILE",
         help="draw bars and cumulative curves to .png, .svg or .pdf; repeatable",
     )
+    for option, what in (
+        ("offset", "videos: the time of the visible one at which the infrared one began"),
+        ("fps", "videos: frames per second of numbered images (default: 25)"),
+    ):
+        parser.add_argument(f"--{option}", type=float, metavar="N", help=what)
     parser.add_argument("--per-image", action="store_true", help="show every image's values")
     parser.add_argument(
         "--device",

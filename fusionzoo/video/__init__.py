@@ -10,12 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fusionzoo.video.flickering import Flicker, flicker
     from fusionzoo.video.fusing import FusedVideo, fuse_video
     from fusionzoo.video.stream import fuse_stream
 
-__all__ = ["FusedVideo", "fuse_stream", "fuse_video"]
+__all__ = ["Flicker", "FusedVideo", "flicker", "fuse_stream", "fuse_video"]
 
 _HOMES = {
+    "Flicker": "fusionzoo.video.flickering",
+    "flicker": "fusionzoo.video.flickering",
     "FusedVideo": "fusionzoo.video.fusing",
     "fuse_stream": "fusionzoo.video.stream",
     "fuse_video": "fusionzoo.video.fusing",

@@ -8,7 +8,7 @@ from typing import Any
 
 from fusionzoo.errors import InputError, MissingFileError
 
-__all__ = ["damage_told", "import_av"]
+__all__ = ["damage_told", "import_av", "reason_of"]
 
 
 def import_av() -> Any:
@@ -39,5 +39,11 @@ def damage_told(name: str, what: str) -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{name}: {what} ({reason.strip()})") from error
+        raise InputError(f"{name}: {what} ({reason_of(error)})") from error
+
+
+def reason_of(error: Any) -> str:
+    """Return what FFmpeg's libraries say of an error; that of a time-out speaks of an exit."""
+    if isinstance(error, import_av().error.ExitError):
+        return "nothing came in time"
+    return str(error.strerror or error).strip()

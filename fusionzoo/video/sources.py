@@ -17,7 +17,7 @@ from typing import Any
 from fusionzoo.errors import FileError, InputError, MissingFileError
 from fusionzoo.inference import read_image
 from fusionzoo.video.names import CAMERA, NUMBER, SCHEME
-from fusionzoo.video.pyav import damage_told, import_av
+from fusionzoo.video.pyav import damage_told, import_av, reason_of
 
 __all__ = [
     "ImageSequence",
@@ -275,10 +275,9 @@ class LiveSource:
                     if not frame.is_corrupt:
                         self._tell(Picture(time.monotonic(), upright(frame)))
         except av.error.FFmpegError as error:
-            why = error.strerror or error
             self._error = InputError(
-                f"{self.name} sends no more frames ({why}); it may have ended, or the network "
-                "failed"
+                f"{self.name} sends no more frames ({reason_of(error)}); it may have ended, or "
+                "the network failed"
             )
         except InputError as error:
             self._error = error
