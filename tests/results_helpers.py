@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cards
+import choice
 import overviews
 import pytest
 from figures import Figure
@@ -115,5 +116,5 @@ def made_benchmark(root: Path, runs: str = RUNS, shared: str = SHARED) -> Benchm
 
 def publish(monkeypatch: pytest.MonkeyPatch, table: dict[str, WeightsCfg] = WEIGHTS) -> None:
     """Put another table in place of that of the published weights."""
-    for room in (cards, overviews):
+    for room in (cards, choice, overviews):
         monkeypatch.setattr(room, "weights_table", lambda: table)

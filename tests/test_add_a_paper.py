@@ -19,7 +19,7 @@ FILES = re.findall(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", GUIDE, re.MULTILINE |
 (ENTRY,) = re.findall(r"^```python\n( +ModelEntry\(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 TEST, FIT, SHIP = re.findall(r"^```sh\n(.*)\n```$", GUIDE, re.MULTILINE)
 COPIED = ("fusionzoo", "checkpoints", "tools", "tests/assets", "tests/golden", "README.md",
-          "pyproject.toml", *(f"tests/{name}" for name in re.findall(r"tests/(test_\w+\.py)", TEST)
+          "docs/results.md", "pyproject.toml", *(f"tests/{name}" for name in re.findall(r"tests/(test_\w+\.py)", TEST)
                               if (ROOT / "tests" / name).is_file()))  # fmt: skip
 
 # The commands of the guide and what follows, in one process: torch and Lightning load for seconds.
@@ -123,12 +123,14 @@ def test_the_guide_as_it_is_written(copy):
     shared = yaml.safe_load((copy / "checkpoints" / "benchmark.yaml").read_text(encoding="utf-8"))
     assert [row[8] for row in own if row[4] == "zoo"] == shared["metrics"]["further"]
 
-    readme, card = (
+    readme, results, card = (
         (copy / name).read_text(encoding="utf-8")
-        for name in ("README.md", "checkpoints/toynet/README.md")
+        for name in ("README.md", "docs/results.md", "checkpoints/toynet/README.md")
     )
-    assert "| [`toynet`](checkpoints/toynet/README.md) | [A Toy Paper for Image Fusion]" in readme
-    for text in (readme, card):
+    assert "| [`toynet`](checkpoints/toynet/README.md) | infrared-visible |" in readme
+    link = "[`toynet`](../checkpoints/toynet/README.md)"
+    assert f"| {link} | [A Toy Paper for Image Fusion]" in results
+    for text in (results, card):
         assert re.search(r"^\| \*\*toynet\*\* \| \d", text, re.MULTILINE)
     assert "| paper ¹ | 6.900 | 40.00 |" in card
     assert "| training data | TNO (30 pairs) |" in card

@@ -1,16 +1,23 @@
 """The Markdown: tables between markers are what the CSV gives, here and in this repository."""
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 
+import choice
 import overviews
 import pytest
 import tables
+import time_models
+import yaml
 from cards import refreshed, stale_documents, write_documents
 from figures import figures_text
 from results_helpers import FIGURES, made_benchmark, publish
+from speeds import Speed, speeds_text
 
+import fusionzoo
 from fusionzoo.models import MODELS
+from fusionzoo.weights import weights_table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,9 +34,12 @@ def published(monkeypatch):
     publish(monkeypatch)
 
 
-def test_committed_readme_has_the_tables():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in ("models", "results"):
+@pytest.mark.parametrize(
+    ("document", "names"), [("README.md", ["choice"]), ("docs/results.md", ["models", "results"])]
+)
+def test_committed_documents_have_the_tables(document, names):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name in names:
         assert f"<!-- table: {name} -->" in text
     for name in MODELS:
         assert f"`{name}`" in text
@@ -112,7 +122,7 @@ def test_tables_without_figures_say_so(benchmark):
     [
         (
             "<!-- table: result -->",
-            "models, weights, facts WEIGHTS, ablations WEIGHTS, results, results MODEL, rules",
+            "choice, models, weights, facts WEIGHTS, ablations WEIGHTS, results, results MODEL",
         ),
         ("<!-- table: rules coconet -->", "there are no runs of 'coconet'"),
     ],
@@ -140,3 +150,54 @@ def test_models_are_compared_by_one_protocol(benchmark, published):
     text = overviews.models_table(benchmark, [*stretched, *other, *FIGURES], "checkpoints")
     line = next(line for line in text.splitlines() if line.startswith("| [`didfuse`]"))
     assert "| Near, `cddfuse` | 42.12 | 2000 |" in line
+
+
+# Which model when ---------------------------------------------------------------------------------
+
+
+def test_the_choice_names_every_published_key_once_the_default_first():
+    named = yaml.safe_load(choice.USES.read_text(encoding="utf-8"))
+    assert list(choice.uses()) == [key for key in named if key in weights_table()]
+    assert set(choice.uses()) == set(weights_table())
+    assert (
+        next(iter(choice.uses())) == inspect.signature(fusionzoo.fuse).parameters["model"].default
+    )
+
+
+def test_weights_without_a_use_show_their_task(benchmark, published, tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "USES", tmp_path / "uses.yaml")
+    choice.USES.write_text("{}")
+    lines = choice.choice_table(benchmark, FIGURES, "../checkpoints").splitlines()
+    assert lines[0] == "| model | for | parameters | ms | measured on | VIF ↑ | Qabf ↑ |"
+    link = "[`didfuse`](../checkpoints/didfuse/README.md)"
+    assert lines[2] == f"| {link} | infrared-visible | 262 k | – | Near | – | – |"
+
+
+def test_times_are_shown_for_the_weights_that_were_timed(benchmark, published, monkeypatch):
+    speed = Speed("didfuse", "0" * 16, "640x480", 1234.5, 900, 5, 1, "A processor", "2.13")
+    (benchmark.folder / "speed.csv").write_text(speeds_text([speed]), encoding="utf-8")
+    assert choice.read_speeds(benchmark.folder) == {"didfuse": speed}
+    for weights, cell in (("0" * 16, "1,234"), ("1" * 16, "–")):
+        monkeypatch.setattr(choice, "fingerprint", lambda folder, weights=weights: weights)
+        text = choice.choice_table(benchmark, FIGURES, "checkpoints")
+        assert f"| 262 k | {cell} | Near |" in text
+        assert ("Times: A processor, one thread." in text) == (cell != "–")
+        assert ("ms for 640×480" in text) == (cell != "–")
+
+
+def test_speeds_of_two_machines_do_not_mix(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(time_models, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(time_models, "fingerprint", lambda folder: "0" * 16)
+    monkeypatch.setattr(time_models.cards, "write_documents", lambda benchmark: [])
+    monkeypatch.setattr(time_models, "read_benchmark", lambda folder: None)
+    found = {"seconds_median": 0.25, "memory_peak_mb": 300.4, "torch": "2.13", "device_name": "one"}
+    monkeypatch.setattr(time_models, "measure_fusing", lambda key, **how: found)
+    assert time_models.main(["didfuse", "lapnet"]) == 0
+    speeds = choice.read_speeds(tmp_path)
+    assert list(speeds) == ["didfuse", "lapnet"]
+    assert (speeds["lapnet"].milliseconds, speeds["lapnet"].memory_mb) == (250.0, 300)
+    found["device_name"] = "other"
+    assert time_models.main(["lapnet"]) == 1
+    assert "didfuse was timed on one, one thread, and lapnet on other" in capsys.readouterr().err
+    assert choice.read_speeds(tmp_path) == speeds
+    assert time_models.main(["didfuse", "lapnet"]) == 0

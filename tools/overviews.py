@@ -34,18 +34,21 @@ def models_table(benchmark: Benchmark, figures: Sequence[Figure], cards: str) ->
     lines += row(*["---"] * 2, *["---:"] * 2, *["---"] * 2, *["---:"] * len(metrics))
     for key in keys:
         facts = _model_cells(key, published.get(key), cards)
-        # The first test set speaks for the model. One column, one protocol: no stretched results
-        # and no other protocol beside the rest.
-        alike = (run for run in _runs_of(figures, key) if _counts_here(run[0]))
-        own = next(alike, [])
+        own = main_run(figures, key)
         values = {figure.metric: figure.ours for figure in own}
         cells = [shown(values.get(m), decimals([values.get(m) or 0.0])) for m in metrics]
         lines += row(*facts, _measured_on(benchmark, own[0]) if own else NOTHING, *cells)
     return text_of(lines)
 
 
-def _counts_here(figure: Figure) -> bool:
-    return figure.protocol == "cddfuse" and figure.stretch == "no"
+def main_run(figures: Sequence[Figure], key: str) -> list[Figure]:
+    """The figures that speak for a model: those of its first test set.
+
+    One column, one protocol: no stretched results and no other protocol stand beside the rest.
+    """
+    runs = _runs_of(figures, key)
+    alike = (run for run in runs if (run[0].protocol, run[0].stretch) == ("cddfuse", "no"))
+    return next(alike, [])
 
 
 def weights_index(benchmark: Benchmark, figures: Sequence[Figure], cards: str) -> str:
@@ -53,7 +56,7 @@ def weights_index(benchmark: Benchmark, figures: Sequence[Figure], cards: str) -
     lines = row("weights", "paper", "size", "licence", "origin", "measured on", "paper / ours")
     lines += row(*["---"] * 2, "---:", *["---"] * 4)
     for key, cfg in sorted(weights_table().items()):
-        facts = [_card_of(key, cards), paper_of(key), count(cfg.size, "B")]
+        facts = [card_link(key, cards), paper_of(key), count(cfg.size, "B")]
         place, values = _main_figures(benchmark, figures, key)
         lines += row(*facts, cfg.weights_licence, cfg.origin, place, values)
     return text_of(lines)
@@ -184,7 +187,8 @@ def _measured_on(benchmark: Benchmark, figure: Figure) -> str:
     return f"{title(benchmark, figure.set)}, `{figure.protocol}`"
 
 
-def _card_of(key: str, cards: str) -> str:
+def card_link(key: str, cards: str) -> str:
+    """A link to the card of weights."""
     return link(f"`{key}`", str(PurePosixPath(cards, key, CARD_NAME)))
 
 
@@ -192,4 +196,4 @@ def _model_cells(key: str, cfg: WeightsCfg | None, cards: str) -> list[str]:
     if cfg is None:
         return [f"`{key}`", paper_of(key), NOTHING, "none yet", NOTHING]
     sizes = [count(cfg.parameters), count(cfg.size, "B")]
-    return [_card_of(key, cards), paper_of(key), *sizes, cfg.weights_licence]
+    return [card_link(key, cards), paper_of(key), *sizes, cfg.weights_licence]

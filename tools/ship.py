@@ -12,7 +12,7 @@ KEY is a model's name, or name.tag; none means all. A step changes only what is 
   runs     for a new KEY: checkpoints/KEY/benchmark.yaml with the usual test sets
   figures  the runs that results.csv does not hold, or of other weights or options
   cards    for a new KEY: the first text of checkpoints/KEY/README.md
-  tables   in README.md, checkpoints/README.md and the cards, and the headers of the cards
+  tables   in README.md, docs/, checkpoints/README.md and the cards, and the headers of the cards
 
 Exit status: 0 done, or nothing stale; 1 something failed, or is stale; 2 wrong usage.
 """

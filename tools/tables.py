@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TypeVar
 
+from choice import choice_table
 from figures import Figure
 from overviews import (
     direction,
@@ -26,7 +27,7 @@ from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
 from fusionzoo.evaluation.reports import arrow
 
 NOT_YET = "*Not measured yet.*"
-_OVERVIEWS = {"models": models_table, "weights": weights_index}
+_OVERVIEWS = {"choice": choice_table, "models": models_table, "weights": weights_index}
 _MARKS = {1: "**{}**", 2: "*{}*"}
 
 _Key = TypeVar("_Key")
@@ -45,8 +46,8 @@ def table_text(
     Args:
         benchmark: what is run.
         figures: what was measured.
-        name: ``models``, ``weights``, ``facts``, ``ablations``, ``results`` or the ``table`` of
-            some runs.
+        name: ``choice``, ``models``, ``weights``, ``facts``, ``ablations``, ``results`` or
+            the ``table`` of some runs.
         key: of one model's weights.
         cards: way from the document to the folder of the checkpoints.
 
