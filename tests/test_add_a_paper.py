@@ -18,9 +18,21 @@ GUIDE = (ROOT / "docs" / "add_a_paper.md").read_text(encoding="utf-8")
 FILES = re.findall(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 (ENTRY,) = re.findall(r"^```python\n( +ModelEntry\(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 TEST, FIT, SHIP = re.findall(r"^```sh\n(.*)\n```$", GUIDE, re.MULTILINE)
-COPIED = ("fusionzoo", "checkpoints", "tools", "tests/assets", "tests/golden", "README.md",
-          "docs/results.md", "pyproject.toml", *(f"tests/{name}" for name in re.findall(r"tests/(test_\w+\.py)", TEST)
-                              if (ROOT / "tests" / name).is_file()))  # fmt: skip
+COPIED = (
+    "fusionzoo",
+    "checkpoints",
+    "tools",
+    "tests/assets",
+    "tests/golden",
+    "README.md",
+    "docs/results.md",
+    "pyproject.toml",
+    *(
+        f"tests/{name}"
+        for name in re.findall(r"tests/(test_\w+\.py)", TEST)
+        if (ROOT / "tests" / name).is_file()
+    ),
+)
 
 # The commands of the guide and what follows, in one process: torch and Lightning load for seconds.
 # It runs in the copy, and imports fusionzoo from there.
