@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from fusionzoo.errors import InputError, ResultError
 from fusionzoo.inference import check_options, fuse_images, ycbcr_to_rgb
-from fusionzoo.network import check_network, declared_by, eval_view, ready_copy, uncompiled
+from fusionzoo.network import (
+    CompiledNetwork,
+    check_network,
+    declared_by,
+    eval_view,
+    ready_copy,
+    uncompiled,
+)
 from fusionzoo.video import fuse_stream
 from fusionzoo.weights import basic_card, make_config, write_pretrained
 
@@ -95,6 +102,8 @@ class FusionModule(LightningModule):
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
         batch_size: int = 1,
+        tile: int | str = "auto",
+        memory: float | None = None,
         grad: bool = False,
     ) -> Any:
         """Fuse an infrared image (or a list of them) with its visible partner.
@@ -130,6 +139,10 @@ class FusionModule(LightningModule):
                 where ``vi`` was.
             dtype: of the network's arithmetic, e.g. ``torch.bfloat16``.
             batch_size: images of one size that go through the network together.
+            tile: ``"auto"`` cuts images whose network would take more than ``memory`` into tiles;
+                ``"off"`` cuts none; a number cuts images of more pixels than a square of that side.
+            memory: bytes that fusing may take, such as ``4e9``; by default half of what is free.
+                ``docs/large_images.md`` says more.
             grad: keep the autograd graph, for float tensors.
 
         Raises:
@@ -149,6 +162,8 @@ class FusionModule(LightningModule):
             vi_range=vi_range,
             resize=resize,
             batch_size=batch_size,
+            tile=tile,
+            memory=memory,
             grad=grad,
             **self._how(target, dtype),
         )
@@ -217,7 +232,9 @@ class FusionModule(LightningModule):
         how = {"color_from": self.color_from, "device": device, "dtype": dtype}
         return {**how, **declared_by(self.network)}
 
-    def _network_for(self, device: torch.device, dtype: torch.dtype, grad: bool) -> nn.Module:
+    def _network_for(
+        self, device: torch.device, dtype: torch.dtype, grad: bool
+    ) -> Callable[[Tensor, Tensor], Tensor]:
         """The network in eval mode on a device, without touching this module's own state."""
         is_here = all(
             tensor.dtype == dtype
@@ -235,7 +252,7 @@ class FusionModule(LightningModule):
                 )
             return eval_view(uncompiled(self.network))
         if is_here and _is_compiled(self.network):
-            return self.network
+            return CompiledNetwork(self.network, partial(ready_copy, self.network, device, dtype))
         return ready_copy(self.network, device, dtype)
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, cast
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from fusionzoo.errors import InputTypeError
 
 __all__ = [
+    "CompiledNetwork",
     "FusionNetwork",
     "check_network",
     "declared_by",
@@ -34,8 +37,18 @@ class FusionNetwork(Protocol):
         size_multiple: H and W have to be multiples of this; 1 takes any size.
         min_size: least H and W.
 
-    A class may also declare ``bytes_per_pixel``: the most memory that fusing an image takes on the
-    CPU in float32, by the image's pixels. Images for which the machine has too little are refused.
+    A network may also declare what large images need, which go through it tile by tile
+    (``docs/large_images.md``):
+
+    - ``bytes_per_pixel``: the most memory that fusing an image takes on the CPU in float32, by the
+      image's pixels. Without, it is measured.
+    - ``reach``: how many pixels around a pixel of the result the network looks at. Then tiles are
+      read with that many pixels around them, and give what the whole image gives. Without, tiles
+      overlap and are blended.
+    - where something is computed over the whole image, such as a mean: what ``for_inference``
+      returns has a method ``fuse_part(ir, vi, over)``, which is called in place of the network
+      and asks ``over`` (:class:`fusionzoo.strips.Over`) for it. A method ``finish(fused, over)``,
+      if there is one, makes the fused image of what all parts gave.
     """
 
     value_range: ClassVar[tuple[float, float]]
@@ -74,20 +87,50 @@ def check_network(network: nn.Module) -> None:
 def declared_by(network: nn.Module) -> dict[str, Any]:
     """Return what a network's class declares, as :func:`fusionzoo.inference.fuse_images` takes it.
 
-    ``bytes_per_pixel`` is None where the class does not declare it.
+    ``bytes_per_pixel`` and ``reach`` are None where the network does not declare them.
     """
-    kind = cast(type[FusionNetwork], type(uncompiled(network)))
+    network = uncompiled(network)
+    kind = cast(type[FusionNetwork], type(network))
     return {
         "size_multiple": kind.size_multiple,
         "min_size": kind.min_size,
         "value_range": kind.value_range,
-        "bytes_per_pixel": getattr(kind, "bytes_per_pixel", None),
+        "bytes_per_pixel": getattr(network, "bytes_per_pixel", None),
+        "reach": getattr(network, "reach", None),
     }
 
 
 def uncompiled(network: nn.Module) -> nn.Module:
     """Return the network that ``torch.compile`` wrapped, or the network itself."""
     return getattr(network, "_orig_mod", network)
+
+
+class CompiledNetwork:
+    """What ``torch.compile`` made of a network, and beside it what fuses parts of large images.
+
+    Args:
+        network: the compiled network.
+        make_ready: makes an equivalent one ready to fuse; called when parts are to be fused.
+    """
+
+    def __init__(self, network: nn.Module, make_ready: Callable[[], nn.Module]) -> None:
+        self._network = network
+        self._make_ready = make_ready
+
+    def __call__(self, ir: Tensor, vi: Tensor) -> Tensor:
+        """Fuse whole images by the compiled network."""
+        fused: Tensor = self._network(ir, vi)
+        return fused
+
+    @cached_property
+    def _ready(self) -> nn.Module:
+        return self._make_ready()
+
+    def __getattr__(self, name: str) -> Any:
+        """``fuse_part`` and ``finish``, where the network has them."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._ready, name)
 
 
 def eval_view(module: nn.Module) -> nn.Module:

@@ -7,6 +7,8 @@ cut off again. Where the image itself ends there is no halo: there the network's
 right. What layers compute inside exists for one window at a time.
 
 What is not local, such as a mean over the image, needs a pass of its own over the windows first.
+A network says what it needs of the whole image by :class:`Over`, and does not know by how many
+passes that is found.
 """
 
 from __future__ import annotations
@@ -15,13 +17,26 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import ceil
 from types import EllipsisType
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["WHOLE", "Edges", "Window", "convolve", "in_windows", "pixels_within", "trim", "windows"]
+__all__ = [
+    "WHOLE",
+    "Edges",
+    "Inner",
+    "Measure",
+    "Over",
+    "Window",
+    "at_once",
+    "convolve",
+    "in_windows",
+    "pixels_within",
+    "trim",
+    "windows",
+]
 
 # Bytes of the largest intermediate in a window. On a CPU, more is no faster; a GPU needs large
 # pieces to be busy, and has the memory.
@@ -37,6 +52,53 @@ Index: TypeAlias = tuple[EllipsisType, slice, slice]
 Edges: TypeAlias = tuple[int, int, int, int]
 #: The edges of an image that is not cut.
 WHOLE: Edges = (1, 1, 1, 1)
+
+
+class Inner(Protocol):
+    """Cuts a map to the pixels that count: those of the part's own place, without its halo."""
+
+    def __call__(self, x: Tensor, at: Index | None = None) -> Tensor:
+        """Return a part of ``x``, which is the map ``(B, C, H, W)`` of all that is at hand.
+
+        Args:
+            x: it may be smaller by a whole factor, as after pooling.
+            at: ``x`` is only this window of such a map, at full size.
+        """
+        ...
+
+
+#: Says something of the pixels that count, as a tensor whose size does not depend on theirs.
+Measure: TypeAlias = Callable[[Inner], Tensor]
+
+
+class Over(Protocol):
+    """Finds what a network has to know of a whole image, of which it sees a part at a time.
+
+    The first time that a network asks, each part's measures are added up, and the network is
+    left; it begins again with all of them known. So it should ask before it does other work, and
+    for all that it can tell at once.
+    """
+
+    def __call__(
+        self, *measures: Measure, how: Literal["mean", "sum", "min", "max"] = "mean"
+    ) -> list[Tensor]:
+        """Return the whole image's value of each measure.
+
+        Args:
+            measures: computed from the part at hand.
+            how: the parts' values become the image's: their mean, weighted by their numbers of
+                pixels, their sum, least or greatest.
+        """
+        ...
+
+
+def at_once(*measures: Measure, how: Literal["mean", "sum", "min", "max"] = "mean") -> list[Tensor]:
+    """:class:`Over` for an image that is at hand as a whole."""
+    return [measure(_all_of) for measure in measures]
+
+
+def _all_of(x: Tensor, at: Index | None = None) -> Tensor:
+    return x
 
 
 class Window(NamedTuple):

@@ -99,23 +99,44 @@ def never(ir, vi):
 )
 def test_too_little_memory_is_noticed_before_the_network_runs(monkeypatch, options, need):
     monkeypatch.setattr(memory, "available_memory", lambda: 2e9)
-    message = rf"fusing {need} of memory, and 2\.0 GB are free; pass smaller images or batch_size=1"
+    message = rf"fusing {need} of memory, and 2\.0 GB are free; leave out tile='off', pass smaller"
     with pytest.raises(OutOfMemoryError, match=message) as caught:
-        fuse_images(never, GREY, GREY, **options)
+        fuse_images(never, GREY, GREY, **options, tile="off")
+    # So small an image is not cut.
+    with pytest.raises(OutOfMemoryError, match=r"60 x 40 .* however it is cut .* and 2 GB"):
+        fuse_images(never, GREY, GREY, **options | {"size_multiple": 1})
     assert isinstance(caught.value, MemoryError)
     assert "lapnet" in str(caught.value)
 
 
 def test_batch_size_counts_and_unknown_memory_does_not(monkeypatch):
     images = [GREY] * 4
+    how = {"bytes_per_pixel": 1e6, "tile": "off"}
     for free, fits in ((3e9, False), (10e9, True), (None, True)):
         monkeypatch.setattr(memory, "available_memory", lambda free=free: free)
         if fits:
-            fuse_images(mean, images, images, batch_size=4, bytes_per_pixel=1e6)
+            fuse_images(mean, images, images, batch_size=4, **how)
         else:
             with pytest.raises(OutOfMemoryError, match="4 images of 60 x 40"):
-                fuse_images(mean, images, images, batch_size=4, bytes_per_pixel=1e6)
-            fuse_images(mean, images, images, batch_size=1, bytes_per_pixel=1e6)
+                fuse_images(mean, images, images, batch_size=4, **how)
+            fuse_images(mean, images, images, batch_size=1, **how)
+
+
+def test_a_batch_that_is_too_large_goes_through_the_network_one_by_one(monkeypatch):
+    batches = []
+
+    def watched(ir, vi):
+        batches.append(tuple(vi.shape))
+        return mean(ir, vi)
+
+    images = [GREY] * 4
+    expected = fuse_images(mean, images, images)
+    for free, found in ((30e9, [(4, 1, 40, 60)]), (6e9, [(1, 1, 40, 60)] * 4)):
+        monkeypatch.setattr(memory, "available_memory", lambda free=free: free)
+        batches.clear()
+        fused = fuse_images(watched, images, images, batch_size=4, bytes_per_pixel=1e6)
+        assert batches == found
+        assert all(np.array_equal(one, other) for one, other in zip(fused, expected, strict=True))
 
 
 def test_memory_may_be_limited_by_the_environment(monkeypatch):

@@ -70,7 +70,7 @@ def test_a_picture_that_needs_more_memory_than_there_is_is_refused(model, monkey
     monkeypatch.setenv("FUSIONZOO_MEMORY_GB", "0.2")
     ir = torch.zeros(1, 1500, 2000)
     with pytest.raises(OutOfMemoryError, match=r"2000 x 1500 .* takes about .* GB.*lapnet"):
-        model.fuse(ir, ir)
+        model.fuse(ir, ir, tile="off")
 
 
 @pytest.mark.parametrize("size", [(33, 47), (64, 1000), (2, 2), (5, 120)], ids=str)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -117,6 +118,20 @@ def _parser() -> Parser:
         "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
     )
     parser.add_argument(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|off|PIXELS",
+        help="cut images that are too large for the memory into tiles (auto), none (off), or all "
+        "that are larger than PIXELS x PIXELS",
+    )
+    parser.add_argument(
+        "--memory",
+        type=_bytes,
+        metavar="SIZE",
+        help="memory that fusing may take, such as 2GB or 500MB; by default half of what is free",
+    )
+    parser.add_argument(
         "--overwrite",
         action="store_true",
         help="replace results that exist in folders, and videos",
@@ -136,6 +151,25 @@ def _parser() -> Parser:
         )
     add_video_options(parser)
     return parser
+
+
+def _tile(text: str) -> int | str:
+    if text in ("auto", "off"):
+        return text
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: write auto, off or a number of pixels")
+    return int(text)
+
+
+def _bytes(text: str) -> float:
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    size = 0.0
+    if found:
+        number, unit, binary = found.groups()
+        size = float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " ")
+    if not size > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write a number and GB or MB: 2GB")
+    return size
 
 
 def _range(args: argparse.Namespace, side: str) -> tuple[float, float] | None:
@@ -239,6 +273,8 @@ def _fuser(
         ir_range=ranges["ir"],
         vi_range=ranges["vi"],
         batch_size=args.batch_size,
+        tile=args.tile,
+        memory=args.memory,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,17 +13,29 @@ from torch import Tensor
 from fusionzoo.errors import InputError, ResultError
 from fusionzoo.inference.color import to_grey
 from fusionzoo.inference.geometry import pad_to, padded_side, scale_like, scale_to
-from fusionzoo.inference.hints import Hints
+from fusionzoo.inference.hints import Hints, sample
 from fusionzoo.inference.memory import (
+    ALWAYS_THERE,
     DEFAULT_BYTES_PER_PIXEL,
     check_memory,
+    measured_bytes_per_pixel,
+    memory_budget,
     memory_errors_explained,
+    pixels_of_tile,
 )
 from fusionzoo.inference.options import check_count, check_options
-from fusionzoo.inference.ranges import Limits, check_range, from_unit, to_unit
+from fusionzoo.inference.ranges import Limits, Scale, check_range, from_unit, scale_of
 from fusionzoo.inference.sources import Source, read_source
+from fusionzoo.inference.tiles import fuse_in_tiles, halo_of
 
 Run = Callable[[Tensor, Tensor], Tensor]
+
+# Values of an image that are converted at once; more is no faster.
+_AT_ONCE = 1 << 22
+# A network that does not say how much memory it takes is asked, where it would have to take this
+# many bytes a pixel to be too large.
+_HARDLY_POSSIBLE = 10_000
+_SAMPLE = 256
 
 
 def fuse_images(
@@ -38,10 +51,13 @@ def fuse_images(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
     batch_size: int = 1,
+    tile: int | str = "auto",
+    memory: float | None = None,
     size_multiple: int = 1,
     min_size: int = 1,
     value_range: tuple[float, float] = (0.0, 1.0),
     bytes_per_pixel: float | None = None,
+    reach: int | None = None,
     grad: bool = False,
 ) -> Any:
     """Fuse infrared with visible images by a network; the contract behind ``model.fuse``.
@@ -101,8 +117,11 @@ def fuse_images(
     ``color_from="ir"``), ``resize`` to another aspect ratio (by more than 2 %), an array
     ``(3|4, H, W)`` taken for a batch, a file of which only the first page is read.
 
-    **Memory.** On Linux, images whose network would take more memory than there is are refused
-    before it is taken. ``FUSIONZOO_MEMORY_GB`` in the environment sets how much may be used.
+    **Memory.** Images whose network would take more than ``memory`` go through it tile by tile:
+    ``docs/large_images.md`` tells how, and for which networks that gives the same result. By
+    default that is half of what Linux or the GPU has free; ``FUSIONZOO_MEMORY_GB`` in the
+    environment sets how much counts as free. With ``tile="off"`` such images are refused, on
+    Linux, before their memory is taken.
 
     **No side effects.** Arguments are not modified, even if the network writes to its inputs;
     grad mode, random state and default dtype stay; the call keeps no state, so threads may share
@@ -123,11 +142,17 @@ def fuse_images(
             int32, int64, float64 and very large values.
         batch_size: how many images of equal size go through the network at once; changes memory
             and time, not the result beyond float rounding.
+        tile: ``"auto"``, ``"off"``, or the side in pixels of a square that no tile is larger than,
+            with the pixels that it reads around it, unless it has to be: four times ``reach``.
+            With ``grad=True`` nothing is cut.
+        memory: bytes that fusing may take beyond what is taken when it begins.
         size_multiple: height and width the network takes are multiples of this.
         min_size: least height and width the network takes.
         value_range: what the network takes and gives; its output is clipped to it.
         bytes_per_pixel: the most memory of the CPU that fusing takes in float32, by the padded
-            image's pixels; None supposes what many networks take.
+            image's pixels; None has it measured, for large images only.
+        reach: how many pixels around a pixel of the result the network looks at; then tiles give
+            what the whole image gives. None blends tiles.
         grad: keep the autograd graph.
 
     Raises:
@@ -142,14 +167,15 @@ def fuse_images(
     """
     check_options(
         color=color, ir_range=ir_range, vi_range=vi_range, resize=resize, color_from=color_from,
-        device=device, dtype=dtype, batch_size=batch_size, grad=grad,
+        device=device, dtype=dtype, batch_size=batch_size, grad=grad, tile=tile, memory=memory,
     )  # fmt: skip
     check_count("size_multiple", size_multiple)
     check_count("min_size", min_size)
     network = _Network(
         run, None if device is None else torch.device(device), dtype, size_multiple, min_size,
-        check_range(value_range, "value_range") or (0.0, 1.0),
-        DEFAULT_BYTES_PER_PIXEL if bytes_per_pixel is None else bytes_per_pixel,
+        check_range(value_range, "value_range") or (0.0, 1.0), bytes_per_pixel, reach,
+        tile if isinstance(tile, str) and not grad else "off" if grad else operator.index(tile),
+        memory,
     )  # fmt: skip
     ranges = check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range")
     prepare = _Preparation(bool(color), *ranges, resize, color_from, bool(grad), Hints())
@@ -172,7 +198,8 @@ class _Pair:
     index: int
     ir: Tensor  # (B, 1, H, W) in [0, 1]
     vi: Tensor  # the same: luma
-    chroma: Tensor | None  # (B, 3, H, W): R - Y, G - Y, B - Y
+    chroma: Callable[[slice], Tensor] | None  # of rows: (B, 3, h, W): R - Y, G - Y, B - Y
+    rows: list[slice]  # that are finished at a time
     alpha: Tensor | None  # (B, 1, H, W), raw
     limits: list[Limits]
     source: Source  # the image that the result takes after
@@ -181,16 +208,20 @@ class _Pair:
 
     def finished(self) -> Any:
         """The result, of the source's kind, once ``fused`` holds all images."""
-        fused = torch.stack([self.fused[number] for number in range(len(self.vi))])
+        images = [self.fused.pop(number) for number in range(len(self.vi))]
+        fused = torch.stack(images) if len(images) > 1 else images[0][None]
+        raw = _by_rows(lambda rows: self._raw(fused[..., rows, :], rows), self.rows)
+        if self.alpha is not None:
+            raw = torch.cat([raw, self.alpha], 1)
+        return self.source.give_back(raw)
+
+    def _raw(self, fused: Tensor, rows: slice) -> Tensor:
         fused = fused.to(self.source.colors.device).to(self.dtype)
         if self.chroma is not None:
             # With CbCr kept, R - Y, G - Y and B - Y are kept too: the same as converting to YCbCr
             # and back, but exact for grey, whose differences are 0.
-            fused = fused + self.chroma
-        raw = from_unit(fused, self.limits, self.source.colors.dtype)
-        if self.alpha is not None:
-            raw = torch.cat([raw, self.alpha], 1)
-        return self.source.give_back(raw)
+            fused = fused + self.chroma(rows)
+        return from_unit(fused, self.limits, self.source.colors.dtype)
 
 
 @dataclass(frozen=True)
@@ -212,24 +243,42 @@ class _Preparation:
                 f"grad=True needs {one.name} as a float tensor; convert it or drop grad"
             )
         _check_pair(ir, vi, self.resize)
-        colors, limits = to_unit(one.colors, self._range_of(one, vi), one.name)
-        other_colors, _ = to_unit(other.colors, self._range_of(other, vi), other.name)
-        self._warn(one, other, colors, other_colors)
-        other_grey = to_grey(other_colors)
+        scale = scale_of(one.colors, self._range_of(one, vi), one.name)
+        other_scale = scale_of(other.colors, self._range_of(other, vi), other.name)
+        self._warn(one, other, scale, other_scale)
+        other_grey = _by_rows(
+            lambda rows: to_grey(other_scale(other.colors[..., rows, :])), self._rows(other.colors)
+        )
         alpha = one.alpha if self.color else None
+        rows = self._rows(one.colors)
+        colors = scale(one.colors) if self.resize == self.color_from or len(rows) == 1 else None
         if self.resize == self.color_from:
-            colors = scale_to(colors, other.size)
+            colors, rows = scale_to(colors, other.size), [slice(None)]
             if alpha is not None:
                 alpha = scale_like(alpha, other.size, colors.dtype)
         elif self.resize is not None:
             other_grey = scale_to(other_grey, one.size)
-        luma = to_grey(colors)
-        chroma = colors - luma if self.color and colors.shape[1] == 3 else None
-        greys = (other_grey, luma) if one is vi else (luma, other_grey)
-        return _Pair(index, *greys, chroma, alpha, limits, one, colors.dtype)
 
-    def _warn(self, one: Source, other: Source, colors: Tensor, other_colors: Tensor) -> None:
-        self.hints.swapped(colors, other_colors, (one.name, other.name), self.color_from)
+        def unit(part: slice) -> Tensor:
+            """The colours of some rows; large images are converted twice, rather than kept."""
+            return scale(one.colors[..., part, :]) if colors is None else colors[..., part, :]
+
+        luma = _by_rows(lambda part: to_grey(unit(part)), rows)
+        has_chroma = self.color and one.colors.shape[1] == 3
+        chroma = (lambda part: unit(part) - luma[..., part, :]) if has_chroma else None
+        greys = (other_grey, luma) if one is vi else (luma, other_grey)
+        return _Pair(index, *greys, chroma, rows, alpha, scale.limits, one, scale.dtype)
+
+    def _rows(self, images: Tensor) -> list[slice]:
+        """Which rows are converted at a time; autograd records all at once."""
+        batch, channels, height, width = images.shape
+        step = height if self.grad else max(1, _AT_ONCE // (batch * channels * width))
+        return [slice(row, min(row + step, height)) for row in range(0, height, step)]
+
+    def _warn(self, one: Source, other: Source, scale: Scale, other_scale: Scale) -> None:
+        if other.colors.shape[1] == 3:
+            thin = scale(sample(one.colors)), other_scale(sample(other.colors))
+            self.hints.swapped(*thin, (one.name, other.name), self.color_from)
         if self.resize is not None:
             scaled, target = (one, other) if self.resize == self.color_from else (other, one)
             self.hints.stretched(scaled.size, target.size, scaled.name, self.resize)
@@ -249,16 +298,24 @@ class _Network:
     size_multiple: int
     min_size: int
     value_range: Limits
-    bytes_per_pixel: float
+    bytes_per_pixel: float | None
+    reach: int | None
+    tile: int | str
+    memory: float | None
 
     def place(self, vi: Tensor) -> torch.device:
         return vi.device if self.device is None else self.device
 
     def __call__(self, irs: Sequence[Tensor], vis: Sequence[Tensor]) -> Tensor:
         """Fuse like-sized ``(1, H, W)`` in [0, 1] to ``(B, 1, H, W)`` in [0, 1]."""
+        pixels = self._pixels_of_tile(vis)
+        if pixels is None:
+            return self._whole(irs, vis)
+        fused = [self._in_tiles(*pair, pixels) for pair in zip(irs, vis, strict=True)]
+        return torch.cat(fused) if len(fused) > 1 else fused[0]
+
+    def _whole(self, irs: Sequence[Tensor], vis: Sequence[Tensor]) -> Tensor:
         height, width = vis[0].shape[-2:]
-        if self.place(vis[0]).type == "cpu":
-            check_memory(len(vis) * self._bytes_for(height, width), len(vis), height, width)
         inputs = [self._to_network(images, self.place(vis[0])) for images in (irs, vis)]
         output = self.run(*inputs)
         if not isinstance(output, Tensor) or output.shape != inputs[1].shape:
@@ -266,28 +323,92 @@ class _Network:
             raise ResultError(f"the network gave {shape} for {tuple(inputs[1].shape)}")
         low, high = self.value_range
         output = (output[..., :height, :width].to(self._exact) - low) / (high - low)
+        self._check_numbers(output)
+        return output.clamp(0, 1)
+
+    def _in_tiles(self, ir: Tensor, vi: Tensor, pixels: int) -> Tensor:
+        height, width = vi.shape[-2:]
+        device = self.place(vi)
+        padded = [pad_to(image[None], self.size_multiple, self.min_size) for image in (ir, vi)]
+        output = fuse_in_tiles(
+            self.run,
+            *padded,
+            pixels=pixels,
+            reach=self.reach,
+            size_multiple=self.size_multiple,
+            min_size=self.min_size,
+            enter=lambda part: self._entering(part.clone(), device),
+            device=device,
+        )
+        low, high = self.value_range
+        # What the memory is short of is not copied.
+        output = output[..., :height, :width].to(self._exact)
+        if self.value_range != (0.0, 1.0):
+            output.sub_(low).div_(high - low)
+        self._check_numbers(output)
+        return output.clamp_(0, 1)
+
+    def _check_numbers(self, output: Tensor) -> None:
         if output.isnan().any():
             raise ResultError(
                 f"the network gave NaN in {self.dtype}; use float32, or check the weights"
             )
-        return output.clamp(0, 1)
 
-    def _bytes_for(self, height: int, width: int) -> float:
-        pixels = 1
-        for side in (height, width):
-            pixels *= padded_side(side, self.size_multiple, self.min_size)
-        return pixels * self.bytes_per_pixel * (2 if self.dtype == torch.float64 else 1)
+    def _pixels_of_tile(self, vis: Sequence[Tensor]) -> int | None:
+        """Pixels that a tile may have, or None where the images go through the network whole."""
+        count, (height, width) = len(vis), vis[0].shape[-2:]
+        size = tuple(
+            padded_side(side, self.size_multiple, self.min_size) for side in vis[0].shape[-2:]
+        )
+        pixels, device = size[0] * size[1], self.place(vis[0])
+        halo = halo_of(self.reach, self.size_multiple, self.min_size)
+        if isinstance(self.tile, int):
+            return None if pixels <= self.tile**2 else self.tile**2
+        if self.tile == "off":
+            if device.type == "cpu":
+                need = (
+                    count * pixels * self._scaled(self.bytes_per_pixel or DEFAULT_BYTES_PER_PIXEL)
+                )
+                check_memory(need, count, height, width)
+            return None
+        per_pixel = self._scaled(self.bytes_per_pixel or _HARDLY_POSSIBLE)
+        if self.memory is None and count * pixels * per_pixel <= ALWAYS_THERE:
+            return None
+        budget = memory_budget(device, self.memory)
+        if budget is None or count * pixels * per_pixel <= budget.usual:
+            return None
+        if self.bytes_per_pixel is None:
+            per_pixel = self._measured(device)
+        if pixels * per_pixel <= budget.usual:  # one image at a time, if not all
+            return None if count * pixels * per_pixel <= budget.usual else pixels
+        return pixels_of_tile(budget, per_pixel, (4 * halo) ** 2, size, count)
+
+    def _scaled(self, bytes_in_float32: float) -> float:
+        return bytes_in_float32 * (2 if self.dtype == torch.float64 else 1)
+
+    def _measured(self, device: torch.device) -> float:
+        side = padded_side(_SAMPLE, self.size_multiple, self.min_size)
+        sample = torch.linspace(0, 1, side).expand(1, 1, side, side)
+        return measured_bytes_per_pixel(
+            self.run, *(self._entering(image.clone(), device) for image in (sample, sample.mT))
+        )
 
     @property
     def _exact(self) -> torch.dtype:
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     def _to_network(self, images: Sequence[Tensor], device: torch.device) -> Tensor:
-        low, high = self.value_range
         batch = torch.stack([image.to(self._exact).to(device) for image in images])
+        batch = self._entering(batch, device)
+        return pad_to(batch, self.size_multiple, self.min_size)
+
+    def _entering(self, images: Tensor, device: torch.device) -> Tensor:
+        """Images ``(B, 1, H, W)`` in [0, 1] as the network takes them."""
+        images = images.to(self._exact).to(device)
+        low, high = self.value_range
         if self.value_range != (0.0, 1.0):
-            batch = batch * (high - low) + low
-        return pad_to(batch, self.size_multiple, self.min_size).to(self.dtype)
+            images = images * (high - low) + low
+        return images.to(self.dtype)
 
 
 def _fuse_pairs(pairs: Iterator[_Pair], network: _Network, batch_size: int) -> list[Any]:
@@ -314,6 +435,25 @@ def _fuse_pairs(pairs: Iterator[_Pair], network: _Network, batch_size: int) -> l
     for group in waiting.values():
         fuse(group)
     return [results[index] for index in sorted(results)]
+
+
+def _by_rows(convert: Callable[[slice], Tensor], rows: list[slice]) -> Tensor:
+    """What ``convert`` gives of some rows after the other, ``(B, C, h, W)`` each, as one."""
+    if len(rows) == 1:
+        return convert(slice(None))
+    out: Tensor | None = None
+    for part in rows:
+        values = convert(part)
+        if out is None:
+            batch, channels, _, width = values.shape
+            # Laid out in memory as the rows are.
+            is_last = channels > 1 and values.stride(1) == 1
+            out = values.new_empty((batch, channels, rows[-1].stop, width)).contiguous(
+                memory_format=torch.channels_last if is_last else torch.contiguous_format
+            )
+        out[..., part, :] = values
+    assert out is not None, "an image has rows"
+    return out
 
 
 def _as_lists(ir: Any, vi: Any) -> tuple[Sequence[Any], Sequence[Any], bool]:

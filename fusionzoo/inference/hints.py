@@ -31,7 +31,7 @@ class Hints:
         """Warn if the image which the result takes its colour from is grey, and the other not.
 
         Args:
-            one: gives the colour, ``(B, 1 or 3, H, W)`` in [0, 1].
+            one: gives the colour, ``(B, 1 or 3, H, W)`` in [0, 1]; :func:`sample` suffices.
             other: its partner, likewise.
             names: of both, in that order.
             color_from: the argument that ``one`` was.
@@ -65,9 +65,14 @@ class Hints:
         )
 
 
+def sample(images: Tensor) -> Tensor:
+    """Some pixels of ``(B, C, H, W)``, evenly spaced."""
+    step = max(1, min(images.shape[-2:]) // 256)
+    return images.detach()[..., ::step, ::step]
+
+
 def _spread(images: Tensor) -> float:
     if images.shape[1] == 1:
         return 0.0
-    step = max(1, min(images.shape[-2:]) // 256)
-    few = images.detach()[..., ::step, ::step]
+    few = sample(images)
     return float((few.amax(1) - few.amin(1)).mean())

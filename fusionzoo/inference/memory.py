@@ -7,11 +7,15 @@ different one. Other systems refuse, which becomes an error.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from fusionzoo.errors import FusionZooError, InputError, OutOfMemoryError
 
@@ -20,8 +24,16 @@ MEMORY_VARIABLE = "FUSIONZOO_MEMORY_GB"
 #: Bytes a pixel that a network takes if it declares nothing: some 64 maps of float32.
 DEFAULT_BYTES_PER_PIXEL = 256
 
+#: Bytes a pixel of what `fuse` holds of a whole image while its tiles go through the network:
+#: both grey images, the fused one, and copies of them that are padded.
+BYTES_BESIDE = 20
+#: The most memory that tiles are given: larger ones are no faster.
+_ENOUGH = 2e9
+# Of free memory, what a network may take: what it needs is estimated, and others need some too.
+_SHARE = 0.5
+
 _REMEDY = "pass smaller images or batch_size=1, or use a model that needs less, such as lapnet"
-_ALWAYS_THERE = 256e6  # not worth a question
+ALWAYS_THERE = 256e6  # not worth a question
 _MEMINFO = Path("/proc/meminfo")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -43,7 +55,7 @@ def check_memory(need: float, count: int, height: int, width: int) -> None:
     Raises:
         OutOfMemoryError: a MemoryError that tells both numbers and what helps.
     """
-    if need < _ALWAYS_THERE:
+    if need < ALWAYS_THERE:
         return
     have = available_memory()
     if have is None or need <= have:
@@ -51,9 +63,112 @@ def check_memory(need: float, count: int, height: int, width: int) -> None:
     images = "an image" if count == 1 else f"{count} images"
     raise OutOfMemoryError(
         f"fusing {images} of {width} x {height} (width x height) takes about {need / 1e9:.1f} GB "
-        f"of memory, and {have / 1e9:.1f} GB are free; {_REMEDY} (the environment variable "
-        f"{MEMORY_VARIABLE} sets how much may be used)"
+        f"of memory, and {have / 1e9:.1f} GB are free; leave out tile='off', {_REMEDY} (the "
+        f"environment variable {MEMORY_VARIABLE} sets how much may be used)"
     )
+
+
+class Budget(NamedTuple):
+    """Bytes that fusing may take beyond what is taken already.
+
+    Attributes:
+        usual: images that take more are cut.
+        most: images that take more even in tiles are refused.
+    """
+
+    usual: float
+    most: float
+
+
+def memory_budget(device: torch.device, given: float | None) -> Budget | None:
+    """Return what fusing may take; None where nobody knows.
+
+    Args:
+        device: where the network runs.
+        given: by the user; else it follows from what is free there.
+    """
+    if given is not None:
+        return Budget(float(given), float(given))
+    if device.type == "cuda":
+        free: float | None = float(torch.cuda.mem_get_info(device)[0])
+    else:
+        free = available_memory() if device.type == "cpu" else None
+    return None if free is None else Budget(_SHARE * free, free)
+
+
+def pixels_of_tile(
+    budget: Budget, per_pixel: float, least: int, size: tuple[int, int], count: int
+) -> int:
+    """How many pixels a tile may have, so that fusing stays within a budget.
+
+    Args:
+        budget: of the device where the network runs.
+        per_pixel: bytes that the network takes.
+        least: pixels of the smallest tile that makes sense.
+        size: height and width of the image, padded.
+        count: images that are held at once.
+
+    Raises:
+        OutOfMemoryError: the smallest tile takes more.
+    """
+    height, width = size
+    beside = BYTES_BESIDE * count * height * width
+    least = min(least, height * width)
+    need = beside + least * per_pixel
+    if need > budget.most:
+        raise OutOfMemoryError(
+            f"fusing an image of {width} x {height} (width x height) takes about {need / 1e9:.2g} "
+            f"GB of memory, however it is cut into tiles, and {budget.most / 1e9:.2g} GB may be "
+            f"used; {_REMEDY} (memory= or the environment variable {MEMORY_VARIABLE} sets how much "
+            "may be used)"
+        )
+    return max(int(min(budget.usual - beside, _ENOUGH) / per_pixel), least)
+
+
+def measured_bytes_per_pixel(run: Callable[..., object], *images: torch.Tensor) -> float:
+    """Bytes of all tensors that a network has at once, by the pixels of an image ``(B, 1, H, W)``.
+
+    The images themselves do not count. Never less than what many networks take, since what does
+    not pass through torch is not seen.
+    """
+    with torch.no_grad(), AllocatedBytes() as allocated:
+        run(*images)
+    pixels = images[0].shape[-2] * images[0].shape[-1]
+    return max(allocated.peak / pixels, DEFAULT_BYTES_PER_PIXEL)
+
+
+class AllocatedBytes(TorchDispatchMode):
+    """Adds up the bytes of the tensors that are made while it is on, and remembers the peak."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._alive: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        # What is there already is not made here: results may share its memory.
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, torch.Tensor):
+                self._know(leaf.untyped_storage(), 0)
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor):
+                storage = leaf.untyped_storage()
+                self._know(storage, storage.nbytes())
+        return result
+
+    def _know(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
+        if key in self._alive:
+            return
+        self._alive.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._alive.discard(key)
+        self.now -= size
 
 
 @contextmanager

@@ -24,6 +24,8 @@ def check_options(
     dtype: Any = torch.float32,
     batch_size: Any = 1,
     grad: Any = False,
+    tile: Any = "auto",
+    memory: Any = None,
 ) -> None:
     """Refuse what :func:`fusionzoo.inference.fuse_images` does not take, by name.
 
@@ -42,8 +44,21 @@ def check_options(
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise InputError(f"dtype={dtype!r}; pass a floating dtype such as torch.float32")
     check_count("batch_size", batch_size)
+    if tile not in ("auto", "off"):
+        try:
+            check_count("tile", tile)
+        except InputError:
+            raise InputError(f"tile={tile!r}; pass 'auto', 'off' or a number of pixels") from None
+    if memory is not None:
+        check_memory_option(memory)
     if device is not None:
         _check_device(device)
+
+
+def check_memory_option(memory: Any) -> None:
+    """Refuse what is no number of bytes above 0."""
+    if isinstance(memory, bool) or not isinstance(memory, int | float) or not memory > 0:
+        raise InputError(f"memory={memory!r}; pass a number of bytes above 0, such as 4e9")
 
 
 def check_count(name: str, value: Any) -> None:

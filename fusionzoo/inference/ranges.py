@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,43 @@ def check_range(value_range: Any, name: str) -> Limits | None:
 def to_unit(stack: Tensor, limits: Limits | None, name: str) -> tuple[Tensor, list[Limits]]:
     """Raw values ``(B, C, H, W)`` to [0, 1], clipped, and each image's ``(lo, hi)``.
 
-    The result never shares memory with ``stack``. ``limits`` holds for every image; None finds
-    them for each image by :func:`fusionzoo.inference.fuse_images`' rules.
+    The result never shares memory with ``stack``. See :func:`scale_of`.
+    """
+    scale = scale_of(stack, limits, name)
+    return scale(stack), scale.limits
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Raw values to [0, 1], clipped: for a whole stack of images, or some of its rows.
+
+    Attributes:
+        limits: each image's ``(lo, hi)``.
+        dtype: of the result.
+        eight_bit: values are 0 ... 255, all of them.
+    """
+
+    limits: list[Limits]
+    dtype: torch.dtype
+    eight_bit: bool
+
+    def __call__(self, stack: Tensor) -> Tensor:
+        """Scale ``(B, C, h, W)``; the result never shares memory with it."""
+        values = stack.to(self.dtype)
+        if self.eight_bit:
+            return values.div_(255)
+        if all(one == (0.0, 1.0) for one in self.limits):
+            return values.clamp(0, 1)
+        low, span = _low_and_span(self.limits, values)
+        unit = (values if _is_zero(low) else values - low) / span
+        return unit.clamp(0, 1)
+
+
+def scale_of(stack: Tensor, limits: Limits | None, name: str) -> Scale:
+    """How raw values ``(B, C, H, W)`` become values in [0, 1].
+
+    ``limits`` holds for every image; None finds them for each image by
+    :func:`fusionzoo.inference.fuse_images`' rules.
 
     Raises:
         InputError: a ValueError: floats that are NaN, infinite or beyond ±1e300.
@@ -61,18 +97,12 @@ def to_unit(stack: Tensor, limits: Limits | None, name: str) -> tuple[Tensor, li
     extremes = None
     if stack.dtype.is_floating_point:
         extremes = _finite_extremes(stack.detach(), name)
-    values = stack.to(_working_dtype(stack, limits, extremes))
+    dtype = _working_dtype(stack, limits, extremes)
     if limits is not None:
-        every = [limits] * len(stack)
-    elif stack.dtype == torch.uint8:
-        return values.div_(255), [(0.0, 255.0)] * len(stack)
-    else:
-        every = _find_limits(values.detach(), extremes)
-    if all(one == (0.0, 1.0) for one in every):
-        return values.clamp(0, 1), every
-    low, span = _low_and_span(every, values)
-    unit = (values if _is_zero(low) else values - low) / span
-    return unit.clamp(0, 1), every
+        return Scale([limits] * len(stack), dtype, False)
+    if stack.dtype == torch.uint8:
+        return Scale([(0.0, 255.0)] * len(stack), dtype, True)
+    return Scale(_find_limits(stack.detach().to(dtype), extremes), dtype, False)
 
 
 def from_unit(unit: Tensor, limits: list[Limits], dtype: torch.dtype) -> Tensor:

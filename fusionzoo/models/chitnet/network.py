@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,9 +11,12 @@ from torch.nn import functional as F
 
 from fusionzoo.errors import InputError, check_choice
 from fusionzoo.models.spread import check_gain, spread
-from fusionzoo.strips import Edges, in_windows, pixels_within, windows
+from fusionzoo.strips import Edges, Inner, Over, at_once, in_windows, pixels_within, windows
 
 from .blocks import ChannelAttention, Encoder, LinearDecoder, Mixing, moments
+
+# Edge encoders, decoder and the sum over its taps see a pixel further each.
+_REACH_OF_THE_REST = 3
 
 #: Ablations of Table I by name: whether there is MIT's transfer, and whether there are SIPHIAs.
 VARIANTS = {
@@ -171,9 +175,9 @@ class CHITNetNetwork(nn.Module):
         transferred = self.transfer(ir, vi)
         return self.finish(self.reconstruct(transferred, self.acquire(transferred)))
 
-    def finish(self, fused: Tensor) -> Tensor:
+    def finish(self, fused: Tensor, over: Over = at_once) -> Tensor:
         """What :meth:`reconstruct` gives as an image in [0, 1], its contrast raised by ``gain``."""
-        return spread(fused, self.gain).clamp(0, 1)
+        return spread(fused, self.gain, over=over).clamp(0, 1)
 
     def transfer(self, ir: Tensor, vi: Tensor) -> Transferred:
         """MIT (section III-B) of images ``(B, 1, H, W)``."""
@@ -204,6 +208,11 @@ class CHITNetNetwork(nn.Module):
             features += [*harmonious.edges, *harmonious.enhanced]
         return self.decoder(features)
 
+    @property
+    def reach(self) -> int:
+        """How many pixels far this sees, but for what it needs of the whole image."""
+        return self.encoder_ir.reach + _REACH_OF_THE_REST
+
     def for_inference(self) -> nn.Module:
         """An equivalent network for eval mode, which needs little memory for large images."""
         return _InWindows(self)
@@ -227,9 +236,14 @@ class _InWindows(nn.Module):
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         # One by one: each image has matrices of its own, and memory counts.
         pairs = zip(ir.split(1), vi.split(1), strict=True)
-        return torch.cat([self._fuse(*pair) for pair in pairs])
+        return torch.cat([self.finish(self.fuse_part(*pair, at_once), at_once) for pair in pairs])
 
-    def _fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
+    def finish(self, fused: Tensor, over: Over) -> Tensor:
+        """See :meth:`CHITNetNetwork.finish`."""
+        return self.network.finish(fused, over)
+
+    def fuse_part(self, ir: Tensor, vi: Tensor, over: Over) -> Tensor:
+        """What :meth:`finish` makes the fused image of, for a pair or a part of a larger one."""
         network = self.network
         encoders = (network.encoder_ir, network.encoder_vi)
         # The dense blocks' features are four times as many as those that they give.
@@ -239,7 +253,7 @@ class _InWindows(nn.Module):
             for encoder, image in zip(encoders, (ir, vi), strict=True)
         ]
         if network.mutual is not None:
-            mixing = network.mutual.mixing(*(_moments(x, pixels) for x in features))
+            mixing = network.mutual.mixing(*_moments(features, pixels, over))
             for window in windows(*ir.shape[2:], 0, pixels):
                 parts = (x[window.place] for x in features)
                 for whole, part in zip(features, network.mutual.mix(*parts, mixing), strict=True):
@@ -247,9 +261,8 @@ class _InWindows(nn.Module):
         siphias = [
             siphia for siphia in (network.siphia_ir, network.siphia_vi) if siphia is not None
         ]
-        mixings = [
-            siphia.mixing(_moments(x, pixels)) for siphia, x in zip(siphias, features, strict=False)
-        ]
+        found = _moments(features, pixels, over) if siphias else []
+        mixings = [siphia.mixing(moments) for siphia, moments in zip(siphias, found, strict=True)]
 
         def reconstruct(ir: Tensor, vi: Tensor, _: Edges) -> Tensor:
             acquired = tuple(
@@ -258,20 +271,24 @@ class _InWindows(nn.Module):
             )
             return network.reconstruct(Transferred(ir, vi), acquired)
 
-        # Edge encoders, decoder and the sum over its taps see a pixel further each.
-        return network.finish(in_windows(reconstruct, *features, halo=3, pixels=pixels))
+        return in_windows(reconstruct, *features, halo=_REACH_OF_THE_REST, pixels=pixels)
 
 
-def _moments(features: Tensor, pixels: int) -> Tensor:
-    """:func:`moments`, summed over windows in float64 where there is that."""
-    height, width = features.shape[2:]
-    exact = torch.float32 if features.device.type == "mps" else torch.float64
-    total = 0.0
-    for window in windows(height, width, 0, pixels):
-        part = features[window.place]
-        share = part.shape[2] * part.shape[3] / (height * width)
-        total = total + share * moments(part).to(exact)
-    return total.float()
+def _moments(features: list[Tensor], pixels: int, over: Over) -> list[Tensor]:
+    """:func:`moments` of each, summed over windows in float64 where there is that."""
+
+    def measure(of: Tensor, inner: Inner) -> Tensor:
+        of = inner(of)
+        height, width = of.shape[2:]
+        exact = torch.float32 if of.device.type == "mps" else torch.float64
+        total = 0.0
+        for window in windows(height, width, 0, pixels):
+            part = of[window.place]
+            share = part.shape[2] * part.shape[3] / (height * width)
+            total = total + share * moments(part).to(exact)
+        return total
+
+    return [found.float() for found in over(*(partial(measure, x) for x in features))]
 
 
 def build(variant: str, channels: int, attention_scale: float, gain: float) -> CHITNetNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fusionzoo.errors import InputError
 from fusionzoo.models.spread import check_gain, spread
+from fusionzoo.strips import Inner, Over, at_once
 
 from .vgg import VGGFeatures
 
@@ -54,15 +56,22 @@ class ChannelAttention(nn.Module):
         self.scale = positions**0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        p, q, h = self.p(x), self.q(x), self.h(x)
-        attention = self.map(p, q).to(h.dtype)
-        attended = (attention @ h.flatten(2)).view_as(h)
-        return self.gamma * attended + h
+        return self.attend(x, self.map(self.p(x), self.q(x)))
 
     def map(self, p: Tensor, q: Tensor) -> Tensor:
         """The attention map ``(B, C, C)``; rows sum to 1."""
+        return self.logits(p, q).softmax(-1)
+
+    def logits(self, p: Tensor, q: Tensor) -> Tensor:
+        """What :meth:`map` is the softmax of: a mean over the positions."""
         logits = p.flatten(2) @ q.flatten(2).transpose(1, 2)
-        return (logits.float() * (self.scale / p[0, 0].numel())).softmax(-1)
+        return logits.float() * (self.scale / p[0, 0].numel())
+
+    def attend(self, x: Tensor, attention: Tensor) -> Tensor:
+        """Add to each channel what the map lets in of all."""
+        h = self.h(x)
+        attended = (attention.to(h.dtype) @ h.flatten(2)).view_as(h)
+        return self.gamma * attended + h
 
 
 class MultiLevelAttention(nn.Module):
@@ -77,13 +86,33 @@ class MultiLevelAttention(nn.Module):
         self.merge = nn.Conv2d(sources * channels, channels, 3, padding=1)
         self.sources = sources
 
-    def forward(self, features: Tensor, extra: Tensor | None) -> Tensor:
-        """``features`` (B, C, H, W); ``extra`` (2B, C, H, W): infrared, then visible, or None."""
-        maps = features if extra is None else torch.cat([features, extra.to(features.dtype)])
+    def forward(
+        self, features: Tensor, extra: Tensor | None, logits: Tensor | None = None
+    ) -> Tensor:
+        """Attend and merge.
+
+        Args:
+            features: ``(B, C, H, W)``.
+            extra: ``(2B, C, H, W)``: infrared, then visible; or None.
+            logits: those of the whole image, if these are maps of a part of one.
+        """
+        maps = self._together(features, extra)
         if self.attention is not None:
-            # All sources in one batch: the attention's weights are shared.
-            maps = self.attention(maps)
+            maps = (
+                self.attention(maps)
+                if logits is None
+                else self.attention.attend(maps, logits.softmax(-1))
+            )
         return self.merge(torch.cat(maps.tensor_split(self.sources), 1))
+
+    def logits(self, features: Tensor, extra: Tensor | None, inner: Inner) -> Tensor:
+        """The attention's logits of a part of an image; arguments as above."""
+        maps = self._together(features, extra)
+        return self.attention.logits(inner(self.attention.p(maps)), inner(self.attention.q(maps)))
+
+    def _together(self, features: Tensor, extra: Tensor | None) -> Tensor:
+        # All sources in one batch: the attention's weights are shared.
+        return features if extra is None else torch.cat([features, extra.to(features.dtype)])
 
 
 class Up(nn.Module):
@@ -120,6 +149,7 @@ class CoCoNetNetwork(nn.Module):
     min_size = 16  # two positions a side at the lowest level
     value_range = (-1.0, 1.0)
     bytes_per_pixel = 2200  # measured
+    reach = 88  # 53 down to the bottom, 35 up again
 
     def __init__(
         self,
@@ -161,19 +191,47 @@ class CoCoNetNetwork(nn.Module):
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Fuse ``(B, 1, H, W)`` in [-1, 1] to an image of that shape and range."""
-        return torch.tanh(spread(self.logits(ir, vi), self.gain, _REACH))
+        return self.finish(self.logits(ir, vi), at_once)
 
-    def logits(self, ir: Tensor, vi: Tensor) -> Tensor:
+    def finish(self, logits: Tensor, over: Over) -> Tensor:
+        """The fused image, its contrast raised by ``gain``, of its logits or a part of these."""
+        return torch.tanh(spread(logits, self.gain, _REACH, over))
+
+    def fuse_part(self, ir: Tensor, vi: Tensor, over: Over) -> Tensor:
+        """The :meth:`logits` of a part of the images."""
+        return self.logits(ir, vi, over)
+
+    def logits(self, ir: Tensor, vi: Tensor, over: Over | None = None) -> Tensor:
         """What tanh makes the fused image of, as it is trained: without ``gain``."""
         extras = self._extras(ir, vi)
         skip1 = self.down1(torch.cat([ir, vi], 1))
         skip2 = self.down2(F.max_pool2d(skip1, 2))
         skip3 = self.down3(F.max_pool2d(skip2, 2))
         x = self.down4(F.max_pool2d(skip3, 2))
-        x = self.bottom(self._attend(2, x, extras))
-        x = self.up3(x, self._attend(1, skip3, extras))
-        x = self.up2(x, self._attend(0, skip2, extras))
+        whole = self._logits_over([skip2, skip3, x], extras, over)
+        x = self.bottom(self._attend(2, x, extras, whole))
+        x = self.up3(x, self._attend(1, skip3, extras, whole))
+        x = self.up2(x, self._attend(0, skip2, extras, whole))
         return self.last(self.up1(x, skip1))
+
+    def _logits_over(
+        self, maps: list[Tensor], extras: list[Tensor | None], over: Over | None
+    ) -> list[Tensor | None]:
+        """The logits of all attentions, where ``maps`` show a part of an image; else None each."""
+        logits: list[Tensor | None] = [None] * len(LEVELS)
+        if over is None:
+            return logits
+        attending = [
+            number
+            for number, mam in enumerate(self.mams)
+            if isinstance(mam, MultiLevelAttention) and mam.attention is not None
+        ]
+        measures = [
+            partial(self.mams[number].logits, maps[number], extras[number]) for number in attending
+        ]
+        for number, found in zip(attending, over(*measures) if measures else [], strict=True):
+            logits[number] = found
+        return logits
 
     def _extras(self, ir: Tensor, vi: Tensor) -> list[Tensor | None]:
         """VGG maps of both sources in one batch, None where a level does without."""
@@ -185,12 +243,18 @@ class CoCoNetNetwork(nn.Module):
             for level, features in zip(LEVELS, maps, strict=True)
         ]
 
-    def _attend(self, number: int, features: Tensor, extras: list[Tensor | None]) -> Tensor:
+    def _attend(
+        self,
+        number: int,
+        features: Tensor,
+        extras: list[Tensor | None],
+        logits: list[Tensor | None],
+    ) -> Tensor:
         mam = self.mams[number]
         if isinstance(mam, nn.Identity):
             return features
         extra, extras[number] = extras[number], None  # let go of it as soon as it is merged
-        return mam(features, extra)
+        return mam(features, extra, logits[number])
 
     def for_inference(self) -> nn.Module:
         """An equivalent network for eval mode: batch norm folded, channels last."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusionzoo.errors import InputError, check_choice
 from fusionzoo.models.spread import check_gain, spread
+from fusionzoo.strips import Inner, Over, at_once
 
 RULES = ("sum", "average", "l1", "saliency")
 CHANNEL_ATTENTION = ("none", "absolute", "signed")
@@ -63,15 +66,22 @@ class FusionLayer(nn.Module):
     def extra_repr(self) -> str:
         return f"rule={self.rule!r}, channel_attention={self.channel_attention!r}, gain={self.gain}"
 
-    def forward(self, ir: Tensor, vi: Tensor, groups: int = 1) -> Tensor:
+    @property
+    def reach(self) -> int:
+        """How many pixels far the weights look, but for what they need of the whole image."""
+        if self.rule == "saliency":
+            return 2 * (self.guided_size // 2)  # means of means
+        return 1 if self.rule == "l1" else 0
+
+    def forward(self, ir: Tensor, vi: Tensor, groups: int = 1, over: Over = at_once) -> Tensor:
         """Fuse features; ``groups`` counts feature kinds stacked along the channels.
 
         Base and detail may be handed over side by side (``groups=2``): what pools over channels
-        (``l1``) keeps to its own group.
+        (``l1``) keeps to its own group. ``over`` is for features of a part of an image.
         """
-        return spread(self._merge(ir, vi, groups), self.gain)
+        return spread(self._merge(ir, vi, groups, over), self.gain, over=over)
 
-    def _merge(self, ir: Tensor, vi: Tensor, groups: int) -> Tensor:
+    def _merge(self, ir: Tensor, vi: Tensor, groups: int, over: Over) -> Tensor:
         if self.rule == "sum" and self.channel_attention == "none":
             return ir + vi
         # Every rule is a scaled weighted mean, and so is the mean of two of them (eq. 17): one
@@ -82,21 +92,27 @@ class FusionLayer(nn.Module):
         elif self.rule == "l1":
             spatial = l1_weight(ir, vi, groups)
         elif self.rule == "saliency":
-            spatial = self._saliency_weight(ir, vi)
+            spatial = self._saliency_weight(ir, vi, over)
         if self.channel_attention != "none":
             spatial = spatial * (scale / (scale + 1))
-            channel = self._channel_weight(ir, vi) / (scale + 1)
+            channel = self._channel_weight(ir, vi, over) / (scale + 1)
             scale = (scale + 1) / 2
         fused = torch.lerp(vi, ir, _weights(spatial, channel, ir, groups))
         return fused if scale == 1.0 else fused.mul_(scale)
 
-    def _saliency_weight(self, ir: Tensor, vi: Tensor) -> Tensor:
+    def _saliency_weight(self, ir: Tensor, vi: Tensor, over: Over) -> Tensor:
         """Infrared weight in [0, 1], one map a channel (eqs 9–11)."""
-        low = torch.minimum(ir.amin((2, 3), True), vi.amin((2, 3), True))
-        span = torch.maximum(ir.amax((2, 3), True), vi.amax((2, 3), True)) - low
-        scale = 1.0 / span.clamp_min(_EPS)
+        (low,) = over(
+            lambda inner: torch.minimum(inner(ir).amin((2, 3), True), inner(vi).amin((2, 3), True)),
+            how="min",
+        )
+        (high,) = over(
+            lambda inner: torch.maximum(inner(ir).amax((2, 3), True), inner(vi).amax((2, 3), True)),
+            how="max",
+        )
+        scale = 1.0 / (high - low).clamp_min(_EPS)
         ir, vi = ((x - low) * scale for x in (ir, vi))
-        salient_ir, salient_vi = histogram_contrast(ir), histogram_contrast(vi)
+        salient_ir, salient_vi = (histogram_contrast(x, over) for x in (ir, vi))
         raw = (salient_ir + _EPS) / (salient_ir + salient_vi + 2 * _EPS)
         # Blurring with reflected borders needs an image larger than half the window.
         size = min(self.guided_size, 2 * min(ir.shape[-2:]) - 1)
@@ -105,12 +121,15 @@ class FusionLayer(nn.Module):
         smooth_vi = guided_filter(vi, 1.0 - raw, size, self.guided_eps).clamp(_EPS, 1.0)
         return smooth_ir / (smooth_ir + smooth_vi)
 
-    def _channel_weight(self, ir: Tensor, vi: Tensor) -> Tensor:
+    def _channel_weight(self, ir: Tensor, vi: Tensor, over: Over) -> Tensor:
         """Infrared weight of each channel (eqs 14–15), ``(B, C, 1, 1)``."""
-        if self.channel_attention == "absolute":
-            pooled_ir, pooled_vi = ir.abs().mean((2, 3), True), vi.abs().mean((2, 3), True)
-        else:
-            pooled_ir, pooled_vi = ir.mean((2, 3), True), vi.mean((2, 3), True)
+
+        def pooled(features: Tensor, inner: Inner) -> Tensor:
+            features = inner(features)
+            features = features.abs() if self.channel_attention == "absolute" else features
+            return features.mean((2, 3), True)
+
+        pooled_ir, pooled_vi = over(partial(pooled, ir), partial(pooled, vi))
         total = pooled_ir + pooled_vi
         # Signed pooling can cancel; only the division by exactly nothing is kept away.
         smallest = torch.where(total < 0, -_EPS, _EPS).to(total)  # ONNX has no copysign
@@ -148,17 +167,24 @@ def _weights(
     return (maps + values).flatten(3).permute(0, 3, 1, 2)
 
 
-def histogram_contrast(x: Tensor) -> Tensor:
+def histogram_contrast(x: Tensor, over: Over = at_once) -> Tensor:
     """Mean distance of each value to all values of its channel, in grey levels (eq. 9).
 
     ``x``: ``(B, C, H, W)`` in [0, 1], quantised to 256 levels; the result has that shape and lies
-    in [0, 255]. The histogram is relative, so that the image's size does not matter.
+    in [0, 255]. The histogram is relative, so that the image's size does not matter; ``over`` finds
+    it where ``x`` is only a part of the image.
     """
     maps = x.shape[0] * x.shape[1]
-    levels = (x * (_LEVELS - 1)).round_().long().clamp_(0, _LEVELS - 1).reshape(maps, -1)
-    offsets = torch.arange(maps, device=x.device).unsqueeze(1) * _LEVELS
-    counts = torch.bincount((levels + offsets).flatten(), minlength=maps * _LEVELS)
-    histogram = counts.view(maps, _LEVELS).to(x.dtype) / levels.shape[1]
+    levels = (x * (_LEVELS - 1)).round_().long().clamp_(0, _LEVELS - 1)
+
+    def shares(inner: Inner) -> Tensor:
+        values = inner(levels).reshape(maps, -1)
+        offsets = torch.arange(maps, device=x.device).unsqueeze(1) * _LEVELS
+        counts = torch.bincount((values + offsets).flatten(), minlength=maps * _LEVELS)
+        return counts.view(maps, _LEVELS).to(x.dtype) / values.shape[1]
+
+    (histogram,) = over(shares)
+    levels = levels.reshape(maps, -1)
     grey = torch.arange(_LEVELS, device=x.device, dtype=x.dtype)
     contrast = histogram @ (grey[:, None] - grey[None, :]).abs()
     return contrast.gather(1, levels).view(x.shape)

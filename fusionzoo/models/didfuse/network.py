@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fusionzoo.errors import InputError, check_choice
+from fusionzoo.strips import Over, at_once
 
 from .fusion import FusionLayer
 
@@ -135,6 +136,11 @@ class DIDFuseNetwork(nn.Module):
         self.decoder = Decoder(channels, len(self.branches), skips)
         self.fusion = fusion or FusionLayer()
 
+    @property
+    def reach(self) -> int:
+        """How many pixels far this sees: encoder, fusion layer, decoder."""
+        return 3 + self.fusion.reach + 3
+
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         """Fuse ``(B, 1, H, W)`` in [0, 1] to an image of that shape and range."""
         # One batch for both sources: the encoder is shared, and larger batches run faster.
@@ -185,20 +191,24 @@ class _FoldedDIDFuse(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
+        return self.fuse_part(ir, vi, at_once)
+
+    def fuse_part(self, ir: Tensor, vi: Tensor, over: Over) -> Tensor:
+        """Fuse images, or parts of larger ones."""
         sources = torch.cat([ir, vi]).contiguous(memory_format=torch.channels_last)
         features = self.act1(self.conv1(sources))
-        shallow = self._fuse(features) if self.skips else None
+        shallow = self._fuse(features, over) if self.skips else None
         features = self.act2(self.conv2(features))
-        middle = self._fuse(features) if self.skips else None
+        middle = self._fuse(features, over) if self.skips else None
         features = self.heads(features).tanh_()
-        x = self.act5(self.conv5(self._fuse(features, self.groups)))
+        x = self.act5(self.conv5(self._fuse(features, over, self.groups)))
         del features
         x = self.act6(self.conv6(x if middle is None else torch.cat([x, middle], 1)))
         del middle
         return self.conv7(x if shallow is None else torch.cat([x, shallow], 1)).sigmoid_()
 
-    def _fuse(self, features: Tensor, groups: int = 1) -> Tensor:
-        return self.fusion(*features.tensor_split(2), groups=groups)
+    def _fuse(self, features: Tensor, over: Over, groups: int = 1) -> Tensor:
+        return self.fusion(*features.tensor_split(2), groups=groups, over=over)
 
 
 def _fold(block: ConvBlock) -> nn.Conv2d:

@@ -169,13 +169,21 @@ class IFESNetNetwork(nn.Module):
         """:meth:`decompose` in little memory, whatever the size of the images."""
         return self._decomposed(ir, vi, self._in_windows(self._all_logits, _pair(ir, vi)))
 
+    @property
+    def reach(self) -> int:
+        """How many pixels far this sees: three layers a stage, three more, and the smoothing."""
+        return self._reach_of_logits + (SMOOTHING_SIZE // 2 if self.smooth else 0)
+
+    @property
+    def _reach_of_logits(self) -> int:
+        return 3 * len(self.fusion) + 3
+
     def for_inference(self) -> nn.Module:
         """An equivalent network for eval mode, which needs little memory for large images."""
         return _InWindows(self)
 
     def _in_windows(self, compute: Callable[[Tensor, Edges], Tensor], sources: Tensor) -> Tensor:
-        # The longest way through the network: three layers a stage, then three more.
-        halo = 3 * len(self.fusion) + 3
+        halo = self._reach_of_logits
         # Stages with hierarchical connections read three times these features; smaller windows
         # would have too much halo.
         pixels = pixels_within(sources, self.fusion[-1][-1].out_channels)

@@ -9,12 +9,13 @@ times the channels for q, k and v, all nodes of the graph) never exists for more
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusionzoo.strips import Edges, in_windows, pixels_within, windows
+from fusionzoo.strips import Edges, Inner, Over, at_once, in_windows, pixels_within, windows
 
 from .attention import TransformerBlock, sums_over_positions
 from .base import BaseBranch
@@ -41,30 +42,38 @@ class StreamedSMFNet(nn.Module):
     def forward(self, ir: Tensor, vi: Tensor) -> Tensor:
         # One pair after the other: attention differs between images, and memory counts.
         pairs = zip(ir.split(1), vi.split(1), strict=True)
-        return torch.cat([self._fuse(*pair) for pair in pairs])
+        return torch.cat([self.fuse_part(*pair, at_once) for pair in pairs])
 
-    def _fuse(self, ir: Tensor, vi: Tensor) -> Tensor:
+    @torch.no_grad()
+    def fuse_part(self, ir: Tensor, vi: Tensor, over: Over) -> Tensor:
+        """Fuse one pair of images, or parts of larger ones."""
         network = self.network
-        shallow = [self._shallow(image) for image in (ir, vi)]
-        base = _base(network.base, shallow[0])
-        base += _base(network.base, shallow[1])
-        total = _merged(network.fusion_layer("base"), base)
-        del base
+        shallow = self._shallow([ir, vi], over)
         dense, cai = network.detail
-        detail = _cai(cai, _streamed(dense, shallow[0], 3))
-        detail = _cai(cai, _streamed(dense, shallow[1], 3), detail)
-        total = _merged(network.fusion_layer("detail"), detail, total)
+        # Asked for before the base branch, which asks many times: the parts of an image are
+        # computed anew for each.
+        mixings = [None, None]
+        if over is not at_once and cai.attention is not None:
+            mixings = _mixings(cai, [_streamed(dense, x, 3) for x in shallow], over)
+        base = _base(network.base, shallow, over)
+        total = _merged(network.fusion_layer("base"), base, over)
+        del base
+        detail = None
+        for x, mixing in zip(shallow, mixings, strict=True):
+            detail = _cai(cai, _streamed(dense, x, 3), detail, mixing)
+        total = _merged(network.fusion_layer("detail"), detail, over, total)
         del detail
         if network.graph is not None:
             total = self._add_graph(shallow, total)
         del shallow
-        decoded = _attended(network.decoder.block, total)
+        (decoded,) = _attended(network.decoder.block, [total], over)
         return _streamed(network.decoder.image, decoded, len(network.decoder.convs))
 
-    def _shallow(self, image: Tensor) -> Tensor:
+    def _shallow(self, images: list[Tensor], over: Over) -> list[Tensor]:
         encoder = self.network.encoder
-        image = image.contiguous(memory_format=torch.channels_last)
-        return _attended(encoder.block, _streamed(encoder.embed, image, 1))
+        images = [image.contiguous(memory_format=torch.channels_last) for image in images]
+        embedded = [_streamed(encoder.embed, image, 1) for image in images]
+        return _attended(encoder.block, embedded, over)
 
     def _add_graph(self, shallow: list[Tensor], total: Tensor) -> Tensor:
         graph = self.network.graph
@@ -88,38 +97,72 @@ def _streamed(
     return in_windows(lambda part, _: compute(part), x, halo=reach, pixels=pixels, add_to=add_to)
 
 
-def _attended(block: TransformerBlock | CAI, x: Tensor, add_to: Tensor | None = None) -> Tensor:
-    """``block(x)`` by windows, in two passes."""
-    pixels = pixels_within(x, 2 * x.shape[1], _BUDGET)
-    sums = sum(
-        sums_over_positions(window.inner(block.qk(x[window.around])))
-        for window in windows(*x.shape[2:], 1, pixels)
-    )
-    mixing = block.attention.mixing(sums)
+def _mixings(block: TransformerBlock | CAI, maps: list[Tensor], over: Over) -> list[Tensor]:
+    """The matrix of the block's attention for each of the maps, by windows."""
+
+    def sums(x: Tensor, inner: Inner) -> Tensor:
+        pixels = pixels_within(x, 2 * x.shape[1], _BUDGET)
+        return sum(
+            sums_over_positions(inner(window.inner(block.qk(x[window.around])), window.place))
+            for window in windows(*x.shape[2:], 1, pixels)
+        )
+
+    found = over(*(partial(sums, x) for x in maps), how="sum")
+    return [block.attention.mixing(total) for total in found]
+
+
+def _attend(
+    block: TransformerBlock | CAI, x: Tensor, mixing: Tensor, add_to: Tensor | None = None
+) -> Tensor:
     return _streamed(lambda part: block.attend(part, mixing), x, block.reach, add_to=add_to)
 
 
-def _base(branch: BaseBranch, x: Tensor) -> Tensor:
-    x = _streamed(branch.conv, x, 1)
+def _attended(
+    block: TransformerBlock | CAI, maps: list[Tensor], over: Over, add_to: Tensor | None = None
+) -> list[Tensor]:
+    """``block(x)`` for each of the maps, by windows, in two passes; the list is used up."""
+    mixings = _mixings(block, maps, over)
+    return [_attend(block, maps.pop(0), mixing, add_to) for mixing in mixings]
+
+
+def _base(branch: BaseBranch, shallow: list[Tensor], over: Over) -> Tensor:
+    """The sum of both sources' base features."""
+    if over is at_once:  # one after the other: half the memory
+        return _base_of(branch, shallow[:1], over).add_(_base_of(branch, shallow[1:], over))
+    return _base_of(branch, shallow, over)
+
+
+def _base_of(branch: BaseBranch, maps: list[Tensor], over: Over) -> Tensor:
+    maps = [_streamed(branch.conv, x, 1) for x in maps]
     for group in branch.groups:
-        inner = x
+        inner = [*maps]
         for block in group.blocks:
-            inner = _attended(block, inner)
-        x = inner if group.bottleneck is None else _streamed(group.bottleneck, inner, 2, add_to=x)
-    return x
+            inner = _attended(block, inner, over)
+        if group.bottleneck is not None:
+            inner = [
+                _streamed(group.bottleneck, x, 2, add_to=before)
+                for x, before in zip(inner, maps, strict=True)
+            ]
+        maps = inner
+    first, *others = maps
+    for other in others:
+        first += other
+    return first
 
 
-def _cai(cai: CAI, x: Tensor, add_to: Tensor | None = None) -> Tensor:
+def _cai(cai: CAI, x: Tensor, add_to: Tensor | None = None, mixing: Tensor | None = None) -> Tensor:
     if cai.attention is None:
         return _streamed(cai.couple, x, 2, add_to=add_to)
-    return _attended(cai, x, add_to)
+    if mixing is None:
+        (mixing,) = _mixings(cai, [x], at_once)
+    return _attend(cai, x, mixing, add_to)
 
 
 def _merged(
-    layer: TransformerBlock | DetailFusion, x: Tensor, add_to: Tensor | None = None
+    layer: TransformerBlock | DetailFusion, x: Tensor, over: Over, add_to: Tensor | None = None
 ) -> Tensor:
     """A fusion layer of either kind."""
     if isinstance(layer, TransformerBlock):
-        return _attended(layer, x, add_to)
+        return _attended(layer, [x], over, add_to)[0]
     dense, *steps = layer
     return _streamed(nn.Sequential(*steps), _streamed(dense, x, 3), 2 * len(steps), add_to=add_to)

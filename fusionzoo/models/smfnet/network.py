@@ -99,6 +99,9 @@ class SMFNetNetwork(nn.Module):
     min_size = 2  # reflection padding needs a neighbour
     value_range = (0.0, 1.0)
     bytes_per_pixel = 2000  # measured
+    # Embedding and block of the encoder; base branch: convolution, two groups of four blocks and a
+    # bottleneck; fusion layer; decoder: block and three convolutions. Other branches see less far.
+    reach = 3 + (1 + 2 * (6 + 2)) + 2 + (2 + 3)
 
     def __init__(
         self,
