@@ -80,6 +80,7 @@ def failure(name: str, error: BaseException, debug: bool) -> str:
 def in_shell_words(text: str) -> str:
     """Name the options of ``model.fuse`` as the shell has them."""
     text = re.sub(r"\bresize='(ir|vi)'", r"--resize \1", text)
+    text = text.replace("tile='off'", "--tile off").replace("(memory= or", "(--memory or")
     return re.sub(r"\b(ir|vi)_range=\(lo, hi\)", r"--\1-range LO HI", text)
 
 

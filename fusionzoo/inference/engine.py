@@ -174,7 +174,7 @@ def fuse_images(
     network = _Network(
         run, None if device is None else torch.device(device), dtype, size_multiple, min_size,
         check_range(value_range, "value_range") or (0.0, 1.0), bytes_per_pixel, reach,
-        tile if isinstance(tile, str) and not grad else "off" if grad else operator.index(tile),
+        "off" if grad else tile if isinstance(tile, str) else operator.index(tile),
         memory,
     )  # fmt: skip
     ranges = check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range")
@@ -251,13 +251,15 @@ class _Preparation:
         )
         alpha = one.alpha if self.color else None
         rows = self._rows(one.colors)
-        colors = scale(one.colors) if self.resize == self.color_from or len(rows) == 1 else None
+        colors = None
         if self.resize == self.color_from:
-            colors, rows = scale_to(colors, other.size), [slice(None)]
+            colors, rows = scale_to(scale(one.colors), other.size), [slice(None)]
             if alpha is not None:
                 alpha = scale_like(alpha, other.size, colors.dtype)
         elif self.resize is not None:
             other_grey = scale_to(other_grey, one.size)
+        if colors is None and len(rows) == 1:
+            colors = scale(one.colors)
 
         def unit(part: slice) -> Tensor:
             """The colours of some rows; large images are converted twice, rather than kept."""
@@ -357,9 +359,7 @@ class _Network:
     def _pixels_of_tile(self, vis: Sequence[Tensor]) -> int | None:
         """Pixels that a tile may have, or None where the images go through the network whole."""
         count, (height, width) = len(vis), vis[0].shape[-2:]
-        size = tuple(
-            padded_side(side, self.size_multiple, self.min_size) for side in vis[0].shape[-2:]
-        )
+        size = self._padded(height), self._padded(width)
         pixels, device = size[0] * size[1], self.place(vis[0])
         halo = halo_of(self.reach, self.size_multiple, self.min_size)
         if isinstance(self.tile, int):
@@ -383,11 +383,14 @@ class _Network:
             return None if count * pixels * per_pixel <= budget.usual else pixels
         return pixels_of_tile(budget, per_pixel, (4 * halo) ** 2, size, count)
 
+    def _padded(self, side: int) -> int:
+        return padded_side(side, self.size_multiple, self.min_size)
+
     def _scaled(self, bytes_in_float32: float) -> float:
         return bytes_in_float32 * (2 if self.dtype == torch.float64 else 1)
 
     def _measured(self, device: torch.device) -> float:
-        side = padded_side(_SAMPLE, self.size_multiple, self.min_size)
+        side = self._padded(_SAMPLE)
         sample = torch.linspace(0, 1, side).expand(1, 1, side, side)
         return measured_bytes_per_pixel(
             self.run, *(self._entering(image.clone(), device) for image in (sample, sample.mT))

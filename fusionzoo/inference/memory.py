@@ -134,14 +134,14 @@ def measured_bytes_per_pixel(run: Callable[..., object], *images: torch.Tensor) 
     with torch.no_grad(), AllocatedBytes() as allocated:
         run(*images)
     pixels = images[0].shape[-2] * images[0].shape[-1]
-    return max(allocated.peak / pixels, DEFAULT_BYTES_PER_PIXEL)
+    return max(float(allocated.peak / pixels), float(DEFAULT_BYTES_PER_PIXEL))
 
 
-class AllocatedBytes(TorchDispatchMode):
+class AllocatedBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the bytes of the tensors that are made while it is on, and remembers the peak."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._alive: set[int] = set()
 

@@ -81,7 +81,7 @@ class Scale:
         if all(one == (0.0, 1.0) for one in self.limits):
             return values.clamp(0, 1)
         low, span = _low_and_span(self.limits, values)
-        unit = (values if _is_zero(low) else values - low) / span
+        unit: Tensor = (values if _is_zero(low) else values - low) / span
         return unit.clamp(0, 1)
 
 

@@ -238,7 +238,8 @@ def _fade(length: int, halo: int, starts: int, ends: int) -> Tensor:
 
 def _area(index: Index) -> int:
     _, rows, columns = index
-    return (rows.stop - rows.start) * (columns.stop - columns.start)
+    pixels: int = (rows.stop - rows.start) * (columns.stop - columns.start)
+    return pixels
 
 
 def _check_shape(part: Any, tile: Window) -> None:
