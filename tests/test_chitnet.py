@@ -15,8 +15,8 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 import fusionzoo
+from fusionzoo import strips
 from fusionzoo.data import FusionDataModule
-from fusionzoo.models import strips
 from fusionzoo.models.chitnet import losses
 from fusionzoo.models.chitnet.blocks import LinearDecoder, moments
 from fusionzoo.models.chitnet.module import VARIANTS, CHITNet, Targets

@@ -12,8 +12,8 @@ from kornia.filters import gaussian_blur2d
 from PIL import Image
 
 import fusionzoo
+from fusionzoo import strips
 from fusionzoo.cli import main
-from fusionzoo.models import strips
 from fusionzoo.models.ifesnet.losses import (
     brightness_loss,
     expected_patches,
