@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from fusionzoo import weights
+from fusionzoo import export, weights
 from fusionzoo.errors import (
     FileError,
     InputError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from fusionzoo.export import ExportedModel
     from fusionzoo.module import FusionModule
 
 __all__ = [
@@ -43,7 +44,7 @@ __all__ = [
 
 _Made = TypeVar("_Made")
 
-_FILES = (".ckpt", ".safetensors", *weights.PICKLES)
+_FILES = (".ckpt", ".safetensors", *weights.PICKLES, *export.FORMATS)
 
 
 def list_models(filter: str = "*", pretrained: bool = True) -> list[str]:
@@ -105,13 +106,16 @@ def load(
             ``model.safetensors`` in it; a ``.ckpt`` that training wrote; or
             ``hf://owner/repo[@revision]`` for anyone's upload in this package's format. A
             model's name wins over a folder called the same: write ``./name`` for the folder.
-            Names are alike in upper and lower case.
+            Names are alike in upper and lower case. Or a ``.onnx`` or ``.xml`` that
+            ``fusionzoo export`` wrote.
         device: where the model goes; the CPU if not given.
         options: model options that replace those stored with the weights, e.g. ``rule="sum"``.
 
     Returns:
         The model in eval mode and float32; the random state is left as it was, also in
-        ``torch.inference_mode()``.
+        ``torch.inference_mode()``. An exported file gives a
+        :class:`fusionzoo.export.ExportedModel` instead: it has ``fuse``, ``prepared`` and
+        ``stream``, and is not trained.
 
     Raises:
         MissingFileError: a file, folder, repository or revision does not exist, or may not be
@@ -120,6 +124,8 @@ def load(
         InputError: an unknown name or option; a file that is damaged, pickled, not the published
             one or of another architecture. The message says which, and what to do.
     """
+    if _is_exported(name_or_path):
+        return cast("FusionModule", _exported(name_or_path, device, None, options))
     return _model(_read(name_or_path, weights.HubAccess()), device, options)
 
 
@@ -264,6 +270,8 @@ def load_network(
     from fusionzoo.inference import fuse_images
     from fusionzoo.network import declared_by, ready_copy
 
+    if _is_exported(name_or_path):
+        return _exported(name_or_path, device, dtype, options).prepared()
     read = _read(name_or_path, weights.HubAccess())
     dtype, device = dtype or torch.float32, torch.device(device or "cpu")
     network, roles = _network(read, options)
@@ -586,6 +594,30 @@ def _read_path(path: Path) -> _Read:
 
 def _is_address(name_or_path: str | os.PathLike[str]) -> bool:
     return isinstance(name_or_path, str) and name_or_path.startswith(weights.HUB_PREFIX)
+
+
+def _is_exported(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is a file of :mod:`fusionzoo.export`, by its ending."""
+    is_path = isinstance(source, str | os.PathLike) and not _is_address(source)
+    return is_path and export.is_exported(source) and not Path(source).expanduser().is_dir()
+
+
+def _exported(
+    path: str | os.PathLike[str],
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    options: Mapping[str, Any],
+) -> ExportedModel:
+    import torch
+
+    if options:
+        raise InputError(
+            f"{path} is exported: its options ({', '.join(options)}) are fixed; give them to "
+            "`fusionzoo export`"
+        )
+    model: ExportedModel = export.load_exported(Path(path).expanduser())
+    model.prepared(device=device, dtype=dtype or torch.float32)  # refuses what it cannot do
+    return model
 
 
 def _address_or_path(source: str | os.PathLike[str]) -> str | os.PathLike[str]:

@@ -32,6 +32,7 @@ RANK = {
     "losses": 3,
     "evaluation": 3,
     "module": 4,
+    "export": 5,
     "models": 5,
     "zoo": 6,
     "": 7,  # fusionzoo/__init__.py: the public names

@@ -39,6 +39,7 @@ COMMANDS = {
     "predict": Command("fusionzoo.cli.engine", "fuse the pairs of a data module to a folder"),
     "evaluate": Command("fusionzoo.cli.evaluate", "measure fused images by published metrics"),
     "bench": Command("fusionzoo.cli.bench", "measure speed and memory of fusing"),
+    "export": Command("fusionzoo.cli.export", "write a model as ONNX, torch.export or OpenVINO"),
     "import-weights": Command(
         "fusionzoo.cli.import_weights", "convert weights that a paper's authors released"
     ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fusionzoo.cli import UsageError
-from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
+from fusionzoo.cli.options import (
+    add_model_options,
+    chosen_device,
+    image_size,
+    model_options,
+    positive,
+)
 from fusionzoo.cli.parser import Parser
 from fusionzoo.files import write_whole
 from fusionzoo.speed import measure_fusing, measure_metrics
@@ -63,13 +68,6 @@ def _check_writable(path: Path) -> None:
         raise UsageError(f"--json {path}: there is no folder {path.parent}; make it first")
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write WxH, e.g. 640x480")
-    return int(width), int(height)
-
-
 def _parser() -> Parser:
     parser = Parser(
         prog="fusionzoo bench",
@@ -77,7 +75,7 @@ def _parser() -> Parser:
     )
     add_model_options(parser)
     parser.add_argument(
-        "--size", type=_size, default=(640, 480), metavar="WxH", help="default: 640x480"
+        "--size", type=image_size, default=(640, 480), metavar="WxH", help="default: 640x480"
     )
     parser.add_argument("--runs", type=positive, default=5, help="timed calls (default: 5)")
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")

@@ -94,3 +94,11 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
     return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Width and height from ``WxH``, for argparse."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write WxH, e.g. 640x480")
+    return int(width), int(height)

@@ -360,7 +360,6 @@ def write_pretrained(
         FileError: ``folder`` is a file, or cannot be written.
     """
     import torch
-    from safetensors.torch import save
 
     folder = Path(folder)
     dtype = torch.float32 if dtype is None else dtype
@@ -374,11 +373,7 @@ def write_pretrained(
             "use numbers, strings, booleans, None, lists and dicts of these only"
         ) from None
     content = {
-        # One metadata entry only: the order of several is not fixed, and with it the hash.
-        WEIGHTS_NAME: save(
-            {name: _stored(name, tensor, dtype) for name, tensor in state.items()},
-            metadata={"format": "pt"},
-        ),
+        WEIGHTS_NAME: state_bytes(state, dtype),
         CARD_NAME: (basic_card(config) if card is None else card).encode(),
         CONFIG_NAME: config_text.encode(),
     }
@@ -390,6 +385,19 @@ def write_pretrained(
             "where there is room and the right to write"
         ) from error
     return folder
+
+
+def state_bytes(state: Mapping[str, Tensor], dtype: torch.dtype) -> bytes:
+    """Return what :func:`write_pretrained` stores of a state; equal states give equal bytes.
+
+    Raises:
+        InputError: a value that ``dtype`` cannot hold.
+    """
+    from safetensors.torch import save
+
+    stored = {name: _stored(name, tensor, dtype) for name, tensor in state.items()}
+    # One metadata entry only: the order of several is not fixed, and with it the hash.
+    return save(stored, metadata={"format": "pt"})
 
 
 def _write_folder(folder: Path, content: Mapping[str, bytes]) -> None:

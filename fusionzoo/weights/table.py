@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusionzoo._version import __version__
 from fusionzoo.errors import InputError, MissingFileError
@@ -20,7 +20,11 @@ from fusionzoo.weights.files import (
     read_config,
     read_safetensors,
     readable,
+    state_bytes,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Fields that nobody types by hand.
 MEASURED = ("file", "sha256", "fingerprint", "size", "parameters")
@@ -144,6 +148,27 @@ def published_as(file: str | Path) -> str | None:
     alike = {key: cfg.sha256 for key, cfg in weights_table().items() if cfg.size == size}
     sha256 = sha256_of(file) if alike else None
     return next((key for key, known in alike.items() if known == sha256), None)
+
+
+def identified(state: Mapping[str, Tensor]) -> tuple[str, str | None]:
+    """Return the SHA-256 of a state as a file, and the key of the published weights that it is of.
+
+    The hash is that of the published file, which may be stored in half precision; or, for other
+    weights, that of the ``model.safetensors`` that ``save_pretrained`` writes. The key is None
+    then.
+    """
+    import torch
+
+    keys = {cfg.sha256: key for key, cfg in weights_table().items()}
+    found = ""
+    for dtype in (torch.float16, torch.float32):
+        try:
+            found = hashlib.sha256(state_bytes(state, dtype)).hexdigest()
+        except InputError:  # beyond float16
+            continue
+        if found in keys:
+            break
+    return found, keys.get(found)
 
 
 # Checks -------------------------------------------------------------------------------------------
