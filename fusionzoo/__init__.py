@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING, Any
 from fusionzoo._version import __version__
 
 if TYPE_CHECKING:
+    from fusionzoo.alignment import Alignment, align, align_rig
     from fusionzoo.zoo import create_model, from_pretrained, fuse, list_models, load, push_to_hub
 
 __all__ = [
+    "Alignment",
     "__version__",
+    "align",
+    "align_rig",
     "create_model",
     "from_pretrained",
     "fuse",
@@ -32,6 +36,9 @@ __all__ = [
 
 # Public name -> module that defines it; imported on first use (PEP 562).
 _HOMES = {
+    "Alignment": "fusionzoo.alignment",
+    "align": "fusionzoo.alignment",
+    "align_rig": "fusionzoo.alignment",
     "create_model": "fusionzoo.zoo",
     "from_pretrained": "fusionzoo.zoo",
     "fuse": "fusionzoo.zoo",

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 __all__ = [
+    "AlignmentError",
     "FileError",
     "FusionZooError",
     "FusionZooWarning",
@@ -37,6 +38,10 @@ class FusionZooError(Exception):
 
 class InputError(FusionZooError, ValueError):
     """An argument, an option or the content of a file is not what it has to be."""
+
+
+class AlignmentError(InputError):
+    """Two images cannot be aligned, or not so that the result can be trusted."""
 
 
 class InputTypeError(FusionZooError, TypeError):

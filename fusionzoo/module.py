@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from fusionzoo.video import fuse_stream
 from fusionzoo.weights import basic_card, make_config, write_pretrained
 
 if TYPE_CHECKING:
+    from fusionzoo.alignment import Alignment
     from fusionzoo.metrics import FusionMetrics
 
 _AFTER_DIVERGING = (
@@ -105,6 +107,7 @@ class FusionModule(LightningModule):
         tile: int | str = "auto",
         memory: float | None = None,
         grad: bool = False,
+        align: bool | Alignment | str | os.PathLike[str] | None = None,
     ) -> Any:
         """Fuse an infrared image (or a list of them) with its visible partner.
 
@@ -144,11 +147,17 @@ class FusionModule(LightningModule):
             memory: bytes that fusing may take, such as ``4e9``; by default half of what is free.
                 ``docs/large_images.md`` says more.
             grad: keep the autograd graph, for float tensors.
+            align: brings ``ir`` onto ``vi``, whatever its size: a :class:`fusionzoo.Alignment`,
+                the path of one that was saved, or True to estimate one for each pair
+                (:func:`fusionzoo.align`). Outside what both show, the result is ``vi``.
 
         Raises:
+            AlignmentError: a ValueError: ``align=True``, and a pair cannot be aligned.
             InputError, InputTypeError, MissingFileError, FileError, OutOfMemoryError: naming the
                 argument, the problem and the remedy.
         """
+        from fusionzoo.alignment.registration import registration
+
         # What is used before the engine checks all of them.
         check_options(device=device, dtype=dtype, grad=grad)
         target = self.device if device is None else torch.device(device)
@@ -165,6 +174,7 @@ class FusionModule(LightningModule):
             tile=tile,
             memory=memory,
             grad=grad,
+            register=registration(align),
             **self._how(target, dtype),
         )
 

@@ -15,7 +15,7 @@ from fusionzoo.cli import COMMANDS, main
 from fusionzoo.cli.listing import model_rows
 from fusionzoo.errors import InputError, warn
 
-LIGHT = ("list", "import-weights", "fuse", "bench", "masks")
+LIGHT = ("align", "list", "import-weights", "fuse", "bench", "masks")
 
 
 def test_help_names_every_command(capsys):

@@ -12,7 +12,10 @@ import fusionzoo
 PACKAGE = Path(fusionzoo.__file__).parent
 
 PUBLIC = [
+    "Alignment",
     "__version__",
+    "align",
+    "align_rig",
     "create_model",
     "from_pretrained",
     "fuse",

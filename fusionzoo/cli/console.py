@@ -81,6 +81,7 @@ def in_shell_words(text: str) -> str:
     """Name the options of ``model.fuse`` as the shell has them."""
     text = re.sub(r"\bresize='(ir|vi)'", r"--resize \1", text)
     text = text.replace("tile='off'", "--tile off").replace("(memory= or", "(--memory or")
+    text = re.sub(r"\b(align|force)=True\b", r"--\1", text)
     return re.sub(r"\b(ir|vi)_range=\(lo, hi\)", r"--\1-range LO HI", text)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fusionzoo.cli import FAILED, UsageError
+from fusionzoo.cli.aligned import add_align_options, aligning
 from fusionzoo.cli.console import failure, in_shell_words, printable, progress
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
 from fusionzoo.cli.outputs import check_apart, resolved
@@ -73,7 +74,7 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     jobs, problems = _plan(args.ir, args.vi, args.output)
     for problem in problems:
         print(printable(str(problem)), file=sys.stderr)
-    fuse = _fuser(args, options, ranges)
+    fuse = aligning(args, _fuser(args, options, ranges))
     # A single file is replaced, as -o does everywhere; of folders only the rest is done.
     single = _is_single(args.ir)
     todo = [job for job in jobs if single or args.overwrite or not job.out.exists()]
@@ -149,6 +150,7 @@ def _parser() -> Parser:
             help=f"values of {side.upper()} that become black and white; by default all of 8-bit "
             "images, the 0.5 and 99.5 percentiles of others",
         )
+    add_align_options(parser)
     add_video_options(parser)
     return parser
 

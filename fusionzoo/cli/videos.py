@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from fusionzoo.cli import UsageError
+from fusionzoo.cli.aligned import check_align_options
 from fusionzoo.cli.console import Bar, complain, in_shell_words, printable, progress
 from fusionzoo.errors import FusionZooError, InputError
 
@@ -77,6 +78,9 @@ def fuse_videos(
         FusionZooError: what went wrong, and what was kept.
         KeyboardInterrupt: after the file is finished, and that is told.
     """
+    check_align_options(args)
+    if args.crop:
+        raise UsageError("--crop is for images; leave it out")
     from fusionzoo.video.pyav import import_av
 
     import_av()  # where it is missing, that is told before torch and the model are loaded
@@ -108,6 +112,8 @@ def fuse_videos(
                 ir_range=ranges["ir"],
                 vi_range=ranges["vi"],
                 resize=args.resize,
+                align=args.align,
+                force=args.force,
                 color=not args.no_color,
                 overwrite=args.overwrite,
                 progress=advance,

@@ -29,6 +29,9 @@ from fusionzoo.inference.sources import Source, read_source
 from fusionzoo.inference.tiles import fuse_in_tiles, halo_of
 
 Run = Callable[[Tensor, Tensor], Tensor]
+#: Brings grey ``ir`` ``(B, 1, h, w)`` onto the luma of ``vi`` ``(B, 1, H, W)``, both in [0, 1], and
+#: says how much of it counts where, in [0, 1]: `fusionzoo.alignment.registration` makes it.
+Register = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 # Values of an image that are converted at once; more is no faster.
 _AT_ONCE = 1 << 22
@@ -59,6 +62,7 @@ def fuse_images(
     bytes_per_pixel: float | None = None,
     reach: int | None = None,
     grad: bool = False,
+    register: Register | None = None,
 ) -> Any:
     """Fuse infrared with visible images by a network; the contract behind ``model.fuse``.
 
@@ -106,7 +110,9 @@ def fuse_images(
 
     **Sizes.** ``ir`` and ``vi`` have the same height and width, at least 2 x 2, unless
     ``resize="ir"`` scales ``ir`` to the size of ``vi``, or ``resize="vi"`` the reverse, when
-    the result has the size of ``ir``. Padding for the network is added and removed inside.
+    the result has the size of ``ir``. Padding for the network is added and removed inside. With
+    ``register`` sizes may differ: it brings ``ir`` to the size of ``vi``; where it says that ``ir``
+    shows nothing, the result is ``vi``.
 
     **Gradients.** By default nothing is recorded. With ``grad=True`` the graph is kept from the
     result to float tensors ``ir`` and ``vi`` and to the network; ``vi`` must be a float tensor.
@@ -154,6 +160,7 @@ def fuse_images(
         reach: how many pixels around a pixel of the result the network looks at; then tiles give
             what the whole image gives. None blends tiles.
         grad: keep the autograd graph.
+        register: what aligns ``ir`` with ``vi``, made by :func:`fusionzoo.alignment.registration`.
 
     Raises:
         MissingFileError: a FileNotFoundError: a path leads nowhere.
@@ -177,8 +184,13 @@ def fuse_images(
         "off" if grad else tile if isinstance(tile, str) else operator.index(tile),
         memory,
     )  # fmt: skip
+    if register is not None and (resize is not None or color_from != "vi"):
+        raise InputError(
+            "align brings ir to the size and place of vi; drop resize, and take a model whose "
+            "results take after vi"
+        )
     ranges = check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range")
-    prepare = _Preparation(bool(color), *ranges, resize, color_from, bool(grad), Hints())
+    prepare = _Preparation(bool(color), *ranges, resize, color_from, bool(grad), register, Hints())
     ir_items, vi_items, is_list = _as_lists(ir, vi)
 
     def pairs() -> Iterator[_Pair]:
@@ -204,6 +216,7 @@ class _Pair:
     limits: list[Limits]
     source: Source  # the image that the result takes after
     dtype: torch.dtype  # that its values are computed in
+    weight: Tensor | None = None  # how much of the fused image counts, (B or 1, 1, H, W)
     fused: dict[int, Tensor] = field(default_factory=dict)
 
     def finished(self) -> Any:
@@ -217,6 +230,8 @@ class _Pair:
 
     def _raw(self, fused: Tensor, rows: slice) -> Tensor:
         fused = fused.to(self.source.colors.device).to(self.dtype)
+        if self.weight is not None:
+            fused = torch.lerp(self.vi[..., rows, :], fused, self.weight[..., rows, :])
         if self.chroma is not None:
             # With CbCr kept, R - Y, G - Y and B - Y are kept too: the same as converting to YCbCr
             # and back, but exact for grey, whose differences are 0.
@@ -232,6 +247,7 @@ class _Preparation:
     resize: str | None
     color_from: str
     grad: bool
+    register: Register | None
     hints: Hints
 
     def __call__(self, index: int, ir: Any, vi: Any, suffix: str) -> _Pair:
@@ -242,7 +258,7 @@ class _Preparation:
             raise InputError(
                 f"grad=True needs {one.name} as a float tensor; convert it or drop grad"
             )
-        _check_pair(ir, vi, self.resize)
+        _check_pair(ir, vi, self.resize, self.register is not None)
         scale = scale_of(one.colors, self._range_of(one, vi), one.name)
         other_scale = scale_of(other.colors, self._range_of(other, vi), other.name)
         self._warn(one, other, scale, other_scale)
@@ -268,8 +284,11 @@ class _Preparation:
         luma = _by_rows(lambda part: to_grey(unit(part)), rows)
         has_chroma = self.color and one.colors.shape[1] == 3
         chroma = (lambda part: unit(part) - luma[..., part, :]) if has_chroma else None
+        weight = None
+        if self.register is not None:
+            other_grey, weight = self.register(other_grey.to(luma), luma)
         greys = (other_grey, luma) if one is vi else (luma, other_grey)
-        return _Pair(index, *greys, chroma, rows, alpha, scale.limits, one, scale.dtype)
+        return _Pair(index, *greys, chroma, rows, alpha, scale.limits, one, scale.dtype, weight)
 
     def _rows(self, images: Tensor) -> list[slice]:
         """Which rows are converted at a time; autograd records all at once."""
@@ -473,7 +492,7 @@ def _as_lists(ir: Any, vi: Any) -> tuple[Sequence[Any], Sequence[Any], bool]:
     return ir, vi, True
 
 
-def _check_pair(ir: Source, vi: Source, resize: str | None) -> None:
+def _check_pair(ir: Source, vi: Source, resize: str | None, registered: bool) -> None:
     if len(ir.colors) != len(vi.colors):
         for one, other in ((ir, vi), (vi, ir)):
             if one.shape is not None:
@@ -486,9 +505,9 @@ def _check_pair(ir: Source, vi: Source, resize: str | None) -> None:
             f"{ir.name} holds {len(ir.colors)} images and {vi.name} {len(vi.colors)}; "
             "pass batches of equal length"
         )
-    if ir.size != vi.size and resize is None:
+    if ir.size != vi.size and resize is None and not registered:
         raise InputError(
             f"{ir.name} is {ir.size[0]} x {ir.size[1]} (height x width) and {vi.name} "
             f"{vi.size[0]} x {vi.size[1]}; pass images of one size that show the same scene, or "
-            "resize='ir' or resize='vi' to scale that one to the other's size"
+            "resize='ir' or resize='vi' to scale that one to the other's size, or align=True"
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fusionzoo.alignment import Alignment, Register, registration_once
 from fusionzoo.errors import FusionZooError, InputError, check_choice, warn
 from fusionzoo.inference import check_options
 from fusionzoo.inference.ranges import Limits, check_range
@@ -66,6 +67,8 @@ def fuse_video(
     ir_range: tuple[float, float] | None = None,
     vi_range: tuple[float, float] | None = None,
     resize: str | None = None,
+    align: bool | Alignment | str | os.PathLike[str] | None = None,
+    force: bool = False,
     color: bool = True,
     codec: str | None = None,
     crf: int | None = None,
@@ -113,6 +116,10 @@ def fuse_video(
             of 8-bit video in 0 ... 255.
         vi_range: the same of the visible stream.
         resize: ``"ir"`` or ``"vi"`` scales that stream to the other's size, if they differ.
+        align: brings the infrared stream onto the visible one, whatever its size: an
+            :class:`fusionzoo.Alignment`, the path of one that was saved, or True to estimate it
+            on the first pair of frames, for all.
+        force: with ``align=True``: take the estimate even if its confidence is low.
         color: False gives a grey video.
         codec: h264, hevc, vp9, av1 or ffv1 (without loss).
         crf: quality, lower is better; h264: 0 ... 51, 18 by default.
@@ -127,6 +134,7 @@ def fuse_video(
             or argument, the problem, the remedy, and what was kept.
     """
     check_options(color=color, ir_range=ir_range, vi_range=vi_range, resize=resize)
+    register = registration_once(align, force=force)
     for name, value in (("offset", offset), ("fps", fps), ("duration", duration or 1)):
         if not -1e9 < value < 1e9 or (name != "offset" and value <= 0):
             raise InputError(f"{name}={value!r}; pass a number of seconds or frames above 0")
@@ -163,7 +171,7 @@ def fuse_video(
     job = _Job(
         fuse=model.prepared() if hasattr(model, "prepared") else model,
         sides=sides, names=(lead.name, follow.name), given=given, ranges=stream_ranges,
-        resize=resize, color=color, writer=writer,
+        resize=resize, register=register, color=color, writer=writer,
     )  # fmt: skip
     total = lead.count
     if duration is not None:
@@ -249,6 +257,7 @@ class _Job:
     given: dict[str, Limits | None]
     ranges: dict[str, StreamRange]
     resize: str | None
+    register: Register | None
     color: bool
     writer: VideoWriter
 
@@ -325,18 +334,18 @@ class _Job:
         by_side = dict(zip(self.sides, range(2), strict=True))
         ir, vi = by_side["ir"], by_side["vi"]
         shapes = [values.shape for values in one.values]
-        if shapes[0] != shapes[1] and self.resize is None:
+        if shapes[0] != shapes[1] and self.resize is None and self.register is None:
             told = " and ".join(
                 f"{name} is {shape[1]} x {shape[0]}"
                 for name, shape in zip(self.names, shapes, strict=True)
             )
             raise InputError(
                 f"{told} (width x height); give videos of one size that show the same scene, or "
-                "resize='ir' or resize='vi' to scale that one to the other's size"
+                "resize='ir' or resize='vi' to scale that one to the other's size, or align=True"
             )
         luma = self.fuse(
             one.values[ir], one.values[vi], ir_range=one.limits[ir], vi_range=one.limits[vi],
-            resize=self.resize if shapes[0] != shapes[1] else None,
+            resize=self.resize if shapes[0] != shapes[1] else None, register=self.register,
         )  # fmt: skip
         writer = self.writer
         pix_fmt = writer.pix_fmt_for(None)
