@@ -10,9 +10,9 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fusionzoo.errors import ResultError
 from fusionzoo.export.describing import ExportInfo
@@ -21,12 +21,15 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-__all__ = ["greatest_difference", "pairs_for"]
+__all__ = ["Proof", "pairs_for", "prove"]
 
 _PAIRS = Path(__file__).with_name("pairs")
 # Images, height and width of the checks; none is what the tracer is given. Sizes are raised to
 # what the network takes.
 _SHAPES = ((1, 75, 101), (2, 120, 160), (3, 16, 40))
+
+# Side of the image that tells the memory: large enough to stand out from what a runtime has anyway.
+_MEMORY_SIDE = 320
 
 # The child gets its import path along with the question: it runs the same package as this one.
 _CHILD = (
@@ -35,19 +38,25 @@ _CHILD = (
 )
 
 
-def greatest_difference(
-    file: Path, info: ExportInfo, network: nn.Module, shapes: int | None = None
-) -> float:
-    """How far the results of an exported file are from those of the network, at most.
+class Proof(NamedTuple):
+    """What running an exported file has shown.
+
+    Attributes:
+        difference: from the network at most, for images in [0, 1]; NaN where either gave that.
+        bytes_per_pixel: memory that the file took; None where the system does not tell.
+    """
+
+    difference: float
+    bytes_per_pixel: float | None
+
+
+def prove(file: Path, info: ExportInfo, network: nn.Module) -> Proof:
+    """Run an exported file on real pairs in a fresh process, and the network here.
 
     Args:
         file: the exported file.
         info: what it takes.
         network: which it was exported from; it is asked in eval mode, as ``model.fuse`` does.
-        shapes: how many batches to compare; by default all of them.
-
-    Returns:
-        The difference, for images in [0, 1]. NaN where either gave that.
 
     Raises:
         ResultError: the file does not run, or gives images of another size.
@@ -61,12 +70,13 @@ def greatest_difference(
     ready = ready_copy(network, torch.device("cpu"), torch.float32)
     differences = [0.0]
     with tempfile.TemporaryDirectory() as folder:
-        pairs = pairs_for(info)[:shapes]
+        pairs = pairs_for(info)
         np.savez(
             Path(folder, "pairs.npz"),
             **{f"{n}{side}": x for n, pair in enumerate(pairs) for side, x in enumerate(pair)},
         )
-        _run_elsewhere(file, folder)
+        side = _raised(_MEMORY_SIDE, info)
+        memory = _run_elsewhere(file, folder, info.size or (side, side))
         with np.load(Path(folder, "fused.npz"), allow_pickle=False) as found:
             for number, pair in enumerate(pairs):
                 with torch.inference_mode():
@@ -78,7 +88,7 @@ def greatest_difference(
                         f"{wanted.shape}"
                     )
                 differences.append(float(np.abs(fused - wanted).max() / (high - low)))
-    return float(np.max(differences))  # unlike max, this keeps NaN
+    return Proof(float(np.max(differences)), memory)  # unlike max, this keeps NaN
 
 
 def pairs_for(info: ExportInfo) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -126,8 +136,8 @@ def _image(name: str, height: int, width: int) -> np.ndarray:
     return np.asarray(cut, np.float32) / 255
 
 
-def _run_elsewhere(file: Path, folder: str) -> None:
-    question = {"file": str(file.absolute()), "folder": folder, "path": sys.path}
+def _run_elsewhere(file: Path, folder: str, size: tuple[int, int]) -> float | None:
+    question = {"file": str(file.absolute()), "folder": folder, "size": size, "path": sys.path}
     child = subprocess.run(
         [sys.executable, "-c", _CHILD],
         input=json.dumps(question),
@@ -141,21 +151,43 @@ def _run_elsewhere(file: Path, folder: str) -> None:
         raise ResultError(
             f"the exported file does not run in a fresh process: {lines[-1] if lines else why}"
         )
+    memory: float | None = json.loads(child.stdout.splitlines()[-1])
+    return memory
 
 
 # In the fresh process -----------------------------------------------------------------------------
 
 
-def run_pairs(file: str, folder: str) -> None:
-    """Fuse the pairs of ``pairs.npz`` in a folder by an exported file, into ``fused.npz``."""
+def run_pairs(file: str, folder: str, size: Sequence[int]) -> None:
+    """Fuse the pairs of ``pairs.npz`` in a folder by an exported file, into ``fused.npz``.
+
+    Prints the bytes by pixel that an image of ``size`` (width, height) takes, or null.
+    """
     import numpy as np
 
     from fusionzoo.export.running import open_exported
 
     run: Callable[..., np.ndarray] = open_exported(file).run
+    width, height = size
+    sample = np.zeros((1, 1, height, width), np.float32)
+    before = _resident("VmRSS")
+    run(sample, sample)  # the first: runtimes keep memory for the next
+    after = _resident("VmHWM")
+    taken = None if before is None or after is None else (after - before) / (width * height)
     with np.load(Path(folder, "pairs.npz"), allow_pickle=False) as pairs:
         results = {
             str(number): run(pairs[f"{number}0"], pairs[f"{number}1"])
             for number in range(len(pairs.files) // 2)
         }
     np.savez(Path(folder, "fused.npz"), **results)
+    print(json.dumps(taken if taken is None else max(round(taken), 1)))
+
+
+def _resident(what: str) -> int | None:
+    """Bytes of memory that this process has, or had at most; Linux only."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith(f"{what}:"):
+                return int(line.split()[1]) * 1024
+    return None

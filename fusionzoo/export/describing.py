@@ -28,11 +28,15 @@ class ExportInfo:
         value_range: smallest and largest value of inputs and output.
         size_multiple: height and width are multiples of this.
         min_size: least height and width.
+        reach: how many pixels around a pixel of the result the network looks at; None where that
+            is all of the image, or unknown.
         size: ``(width, height)`` where the file takes no other; None where it takes any.
         weights_sha256: of the published ``model.safetensors``, or of the file that
             ``save_pretrained`` writes for these weights.
         weights_licence: terms for the weights; empty where they are not known.
         fusionzoo_version: that wrote the file.
+        bytes_per_pixel: the most memory that running the file took in the check, by the image's
+            pixels; None before it, or where the system does not tell.
         max_difference: greatest difference from the network on the pairs of the check, for images
             in [0, 1]; None before it.
     """
@@ -44,10 +48,12 @@ class ExportInfo:
     value_range: tuple[float, float]
     size_multiple: int
     min_size: int
+    reach: int | None
     size: tuple[int, int] | None
     weights_sha256: str
     weights_licence: str
     fusionzoo_version: str
+    bytes_per_pixel: float | None = None
     max_difference: float | None = None
 
     def as_text(self) -> dict[str, str]:
@@ -88,8 +94,11 @@ class ExportInfo:
         low, high = self.value_range
         first, second = self.modalities
         sizes = [self.size_multiple, self.min_size, *(self.size or ())]
+        reach, memory = self.reach, self.bytes_per_pixel
         right = (
-            float(low) < float(high)
+            (reach is None or type(reach) is int)
+            and (memory is None or float(memory) > 0)
+            and float(low) < float(high)
             and {type(first), type(second)} == {str}
             and self.color_from in ("ir", "vi")
             and all(type(size) is int and size >= 1 for size in sizes)
@@ -125,6 +134,7 @@ def describe(model: FusionModule, size: tuple[int, int] | None, least: int) -> E
         value_range=declared["value_range"],
         size_multiple=declared["size_multiple"] if size is None else 1,
         min_size=least if size is None else 1,
+        reach=declared["reach"],
         size=size,
         weights_sha256=sha256,
         weights_licence=model.card_facts.get("licence") or "",

@@ -82,7 +82,8 @@ def export_model(
         write = _converted(program, file, info.name)
         write(info, file)
         report("fusing real pairs by the file, in a fresh process")
-        info = replace(info, max_difference=_proved(file, info, model, path))
+        proof = _proved(file, info, model, path)
+        info = replace(info, bytes_per_pixel=proof.bytes_per_pixel, max_difference=proof.difference)
         # The same again, with what was found, which changes no number in it.
         write(info, file)
         if open_exported(file).info != info:
@@ -118,15 +119,16 @@ def check_target(path: Path) -> formats.Format:
     return what
 
 
-def _proved(file: Path, info: ExportInfo, model: FusionModule, path: Path) -> float:
-    difference = checking.greatest_difference(file, info, model.network)
+def _proved(file: Path, info: ExportInfo, model: FusionModule, path: Path) -> checking.Proof:
+    proof = checking.prove(file, info, model.network)
+    difference = proof.difference
     if not difference <= GREATEST_DIFFERENCE:  # nor NaN
         raise ResultError(
             f"{path} is not written: its results differ by {difference:.2g} from the network's, "
             f"and {GREATEST_DIFFERENCE:g} is the most that is allowed; try another format, or "
             "report this with the versions of torch and of the runtime"
         )
-    return difference
+    return proof
 
 
 def _converted(program: ExportedProgram, file: Path, name: str) -> formats.Writer:

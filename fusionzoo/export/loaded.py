@@ -95,6 +95,9 @@ class ExportedModel:
             value_range=self.info.value_range,
             size_multiple=self.info.size_multiple,
             min_size=self.info.min_size,
+            bytes_per_pixel=self.info.bytes_per_pixel,
+            reach=self.info.reach,
+            tile="auto" if self.info.size is None else "off",
         )
 
     def stream(
