@@ -122,7 +122,7 @@ def test_tables_without_figures_say_so(benchmark):
     [
         (
             "<!-- table: result -->",
-            "choice, models, weights, facts WEIGHTS, ablations WEIGHTS, results, results MODEL",
+            "choice, leaderboard, models, weights, facts WEIGHTS, ablations WEIGHTS, results",
         ),
         ("<!-- table: rules coconet -->", "there are no runs of 'coconet'"),
     ],

@@ -5,9 +5,9 @@ A table stands between two comments of Markdown::
     <!-- table: results -->
     <!-- end table -->
 
-``choice``, ``models``, ``weights`` and ``results`` are of all models; ``facts KEY``,
-``results KEY``, ``ablations KEY``, and ``rules KEY`` or whatever a run names as its ``table``, are
-of one. Prose around tables and below headers is written by hand.
+``choice``, ``leaderboard``, ``models``, ``weights`` and ``results`` are of all models;
+``facts KEY``, ``results KEY``, ``ablations KEY``, and ``rules KEY`` or whatever a run names as its
+``table``, are of one. Prose around tables and below headers is written by hand.
 """
 
 from __future__ import annotations

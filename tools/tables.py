@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from choice import choice_table
 from figures import Figure
+from leaderboard import leaderboard_table
 from overviews import (
     direction,
     facts_table,
@@ -27,7 +28,12 @@ from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
 from fusionzoo.evaluation.reports import arrow
 
 NOT_YET = "*Not measured yet.*"
-_OVERVIEWS = {"choice": choice_table, "models": models_table, "weights": weights_index}
+_OVERVIEWS = {
+    "choice": choice_table,
+    "leaderboard": leaderboard_table,
+    "models": models_table,
+    "weights": weights_index,
+}
 _MARKS = {1: "**{}**", 2: "*{}*"}
 
 _Key = TypeVar("_Key")
@@ -46,8 +52,8 @@ def table_text(
     Args:
         benchmark: what is run.
         figures: what was measured.
-        name: ``choice``, ``models``, ``weights``, ``facts``, ``ablations``, ``results`` or
-            the ``table`` of some runs.
+        name: ``choice``, ``leaderboard``, ``models``, ``weights``, ``facts``, ``ablations``,
+            ``results`` or the ``table`` of some runs.
         key: of one model's weights.
         cards: way from the document to the folder of the checkpoints.
 

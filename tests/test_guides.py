@@ -1,0 +1,114 @@
+"""The documents: links lead somewhere, and their Python and commands do what they say."""
+
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from cli_helpers import ASSETS
+from PIL import Image
+
+from fusionzoo.cli import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+#: The guides of newcomers; the other documents have tests of their own.
+GUIDES = ["index", "fuse", "train", "measure", "medical", "inputs", "models"]
+TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES}
+TEXTS["README"] = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+#: Commands that are run as they stand; the others train, or fuse many images.
+RUN = ("fuse", "evaluate", "list")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text):
+    """The arguments of every fusionzoo command in a text."""
+    lines = "\n".join(blocks(text, "sh")).splitlines()
+    found = [re.search(r"(?:^|&& )fusionzoo (.*)", line) for line in lines]
+    return [shlex.split(match[1], comments=True) for match in found if match]
+
+
+@pytest.fixture
+def pair(tmp_path, monkeypatch):
+    """A folder with small images under all the names that the guides use."""
+    images = {}
+    for side in ("ir", "vi"):
+        with Image.open(ASSETS / f"cli_{side}.png") as image:
+            images[side] = image.convert("RGB" if side == "vi" else "L").resize((64, 48))
+    places = {
+        "ir": ["ir.png", "pet.png", "examples/ir.png", "thermal/1.png", "all/1_ir.png",
+               "my_pairs/train/ir/1.png", "pet/1.png"],
+        "vi": ["vi.png", "examples/vi.png", "visible/1.png", "all/1_vi.png",
+               "my_pairs/train/vi/1.png", "fused/1.png"],
+    }  # fmt: skip
+    for side, names in places.items():
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            images[side].save(tmp_path / name)
+    for name in ("mri.png", "mri/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        images["vi"].convert("L").save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TEXTS)
+def test_python_of_the_guides_runs(name, pair):
+    names = {}
+    for block in blocks(TEXTS[name], "python"):
+        exec(compile(block, f"{name}.md", "exec"), names)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_commands_of_the_guides_run(name, pair, capsys):
+    for arguments in commands(TEXTS[name]):
+        assert arguments[0] in COMMANDS, arguments
+        files = " ".join(arguments)
+        if arguments[0] not in RUN or ".mp4" in files or "runs/" in files:
+            continue
+        assert main(arguments) == 0, (arguments, capsys.readouterr().err)
+
+
+def test_links_lead_to_files():
+    lost = []
+    for path in DOCUMENTS:
+        text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.DOTALL)
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            if "://" not in target and not (path.parent / target).exists():
+                lost.append(f"{path.name}: {target}")
+    assert lost == []
+
+
+def test_the_reference_has_every_public_package_and_name():
+    site_pages = pytest.importorskip("site_pages", reason="needs fusionzoo[docs]")
+    listed = site_pages.public_modules()
+    for package in (ROOT / "fusionzoo").glob("*/__init__.py"):
+        name = f"fusionzoo.{package.parent.name}"
+        public = "__all__" in package.read_text(encoding="utf-8")
+        assert (name in listed) == (public and package.parent.name not in site_pages.NOT_LISTED)
+    for module, path in listed.items():
+        for name in site_pages.public_names(path):
+            value = getattr(import_module(module), name)
+            if callable(value):
+                assert value.__doc__, f"{module}.{name} has no docstring"
+
+
+def test_links_of_the_site_follow_the_files():
+    site_pages = pytest.importorskip("site_pages", reason="needs fusionzoo[docs]")
+    text = (
+        "[a](../../docs/lapnet.md#loss) ![b](pairs.png) [c](../coconet/README.md) "
+        "[d](../../LICENSE) [e](https://x.org) [f](lost.md)\n```\n[g](../../LICENSE)\n```\n"
+    )
+    assert site_pages.with_site_links(text, "models/lapnet.md") == (
+        "[a](../lapnet.md#loss) ![b](lapnet/pairs.png) [c](coconet.md) "
+        f"[d]({site_pages.REPOSITORY}/blob/main/LICENSE) [e](https://x.org) [f](lost.md)\n"
+        "```\n[g](../../LICENSE)\n```\n"
+    )
