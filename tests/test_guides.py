@@ -18,6 +18,8 @@ GUIDES = ["index", "fuse", "train", "measure", "medical", "inputs", "models"]
 TEXTS = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in GUIDES}
 TEXTS["README"] = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [*sorted(DOCS.glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+#: Cards of weights that are not published yet.
+TO_COME = {"../checkpoints/lapnet.tiny/README.md"}
 #: Commands that are run as they stand; the others train, or fuse many images.
 RUN = ("fuse", "evaluate", "list")
 
@@ -82,7 +84,9 @@ def test_links_lead_to_files():
     for path in DOCUMENTS:
         text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.DOTALL)
         for target in re.findall(r"\]\(([^)#\s]+)", text):
-            if "://" not in target and not (path.parent / target).exists():
+            if "://" in target or target in TO_COME:
+                continue
+            if not (path.parent / target).exists():
                 lost.append(f"{path.name}: {target}")
     assert lost == []
 
