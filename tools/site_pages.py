@@ -131,7 +131,8 @@ def with_site_links(markdown: str, page: str) -> str:
             to = path.removeprefix("docs/")
         elif path in pages:
             to = pages[path]
-        elif (ROOT / path).exists():
+        # A card may be named before its weights are published.
+        elif (ROOT / path).exists() or path.startswith("checkpoints/"):
             kind = "tree" if (ROOT / path).is_dir() else "blob"
             return f"{found[1]}{REPOSITORY}/{kind}/main/{path}{mark}{anchor}{found[3]}"
         else:
