@@ -249,6 +249,9 @@ def load_network(
 ) -> Callable[..., Any]:
     """Load what fuses images, and no more: neither Lightning nor what the losses need.
 
+    Stored options that only training heeds, such as a learning rate, are not looked at: a wrong
+    one among them is refused by :func:`load`, and changes nothing of what is fused here.
+
         fuse = load_network("didfuse")
         fused = fuse("ir.png", "vi.png")
 

@@ -126,6 +126,8 @@ def test_warnings_of_this_package_are_one_line(monkeypatch, capsys):
         (["fuse", "a"], "required: VI, -o/--output"),
         (["import-weights"], "see fusionzoo import-weights --help"),
         (["bench", "--thread5", "1"], "--threads"),
+        (["fuse", "", "b", "-o", "c"], "IR: the path is empty"),
+        (["fuse", "a", "b", "-o", ""], "-o/--output: the path is empty"),
         (["lst"], "did you mean 'list' or 'test'?"),
     ],
 )
@@ -211,6 +213,18 @@ def test_list_tells_of_weights(published, capsys):
     table = capsys.readouterr().out
     for cell in ("didfuse.far", "local", "missing", "CC0-1.0", "1.2 k"):
         assert cell in table
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("coconett", "did you mean 'coconet'"), ("q*", "there are chitnet, coconet")],
+)
+def test_list_says_that_nothing_fits(name, hint, capsys):
+    assert main(["list", name]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"no model fits '{name}'; {hint}" in line
+    assert main(["list", name, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == []
 
 
 def test_list_without_weights(monkeypatch):

@@ -220,12 +220,14 @@ def test_predict_never_writes_over_its_inputs(run, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "night").symlink_to(data / "vi" / "night")
     (tmp_path / "file").touch()
+    (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
     arguments = ["predict", "--weights", str(run / "pretrained"), f"--data.predict_root={data}"]
     for output, message in (
         (data / "vi", "would take the place of"),
         (data / "ir", "would take the place of"),
         (tmp_path / "out", "would take the place of"),
         (tmp_path / "file", "is a file; name a folder"),
+        (tmp_path / "lost" / "x", "lost is a link that leads nowhere"),
     ):
         assert main([*arguments, f"--output={output}", *CPU]) == 2, output
         assert message in capsys.readouterr().err

@@ -1,9 +1,12 @@
 """``fusionzoo fuse``."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from PIL import Image
 import fusionzoo
 from fusionzoo import inference, zoo
 from fusionzoo.cli import main
+from fusionzoo.errors import InputError
 from fusionzoo.inference import reading
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -385,6 +389,40 @@ def test_progress_does_not_go_to_stdout(fuse, pairs, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+@pytest.mark.parametrize("low", ["-1e3", "-1e308", "-.5", "-inf"])
+def test_a_negative_number_is_no_option(fuse, pairs, tmp_path, low, capsys):
+    files = (pairs / "ir" / "1.png", pairs / "vi" / "1.png", "-o", tmp_path / "x.png")
+    status = fuse(*files, "--vi-range", low, "300")
+    assert "expected" not in (said := capsys.readouterr().err)
+    assert status == {"-inf": 2, "-1e308": 1}.get(low, 0)
+    assert ("--vi-range" in said) == (status != 0)
+
+
+def test_options_of_training_play_no_part_in_fusing(pairs, model, tmp_path, capsys):
+    folder = shutil.copytree(model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["options"]["lr"] = "fast"
+    (folder / "config.json").write_text(json.dumps(config))
+    files = [str(pairs / "ir" / "1.png"), str(pairs / "vi" / "1.png"), "-o"]
+    for number, source in enumerate((folder, model)):
+        out = str(tmp_path / f"{number}.png")
+        assert main(["fuse", *files, out, "--model", str(source)]) == 0
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
+    with pytest.raises(InputError, match="'lr'"):
+        fusionzoo.load(folder)
+
+
+def test_without_pairs_a_few_problems_are_named(fuse, tmp_path, capsys):
+    for number in range(50):
+        for name in (f"ir/a{number}.png", f"vi/b{number}.png"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+    assert fuse(tmp_path / "ir", tmp_path / "vi", "-o", tmp_path / "out") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "a0.png: has no partner" in line
+    assert line.endswith("and 97 more problems")
+
+
 def test_differing_sizes_name_the_option_of_the_command(fuse, pairs, tmp_path, capsys):
     small = tmp_path / "small.png"
     Image.fromarray(asset("ir")[:20, :22]).save(small)
@@ -408,12 +446,16 @@ def test_differing_sizes_name_the_option_of_the_command(fuse, pairs, tmp_path, c
         (("ir/1.png", "vi/1.png", "-o", "x.png", "--model", "m" * 300), "File name too long"),
         (("ir/1.png", "vi/1.png", "-o", "vi/1.png/x.png"), "vi/1.png is a file"),
         (("ir", "vi", "-o", "vi/1.png/x"), "vi/1.png is a file"),
+        (("ir", "vi", "-o", "lost/x"), "lost is a link that leads nowhere"),
+        (("ir/1.png", "vi/1.png", "-o", "fifo.png"), "fifo.png is no regular file"),
         (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "name=x"), "no option 'name'"),
         (("ir/1.png", "vi/1.png", "-o", "x.png", "--set", "task=medical"), "no option 'task'"),
     ],
 )
 def test_mistakes_are_one_line(fuse, pairs, arguments, message, monkeypatch, capsys):
     monkeypatch.chdir(pairs)
+    Path("lost").symlink_to("nowhere")
+    os.mkfifo("fifo.png")
     status = fuse(*arguments) if "--model" not in arguments else main(["fuse", *arguments])
     assert status in (1, 2)
     (line,) = capsys.readouterr().err.splitlines()

@@ -176,6 +176,7 @@ def test_nothing_in_common_writes_nothing(folders, tmp_path, capsys):
         (["--fused", "{}/ours", "--metrics", "SDD"], "did you mean 'SD'"),
         (["--fused", "{}/ours", "-o", "{}/out.xlsx"], "name a file that ends in"),
         (["--fused", "{}/ours", "--plot", "{}/out.gif"], "name a file that ends in"),
+        (["--fused", "{}/ours", "-o", "{}/fifo.csv"], "fifo.csv is no regular file"),
         (["--fused", "{}/ours", "--vi", "{}/nowhere"], "no such folder"),
     ],
 )

@@ -139,6 +139,7 @@ def test_mismatched_lists_and_batches_are_refused(ir, vi, message):
         {"size_multiple": 0},
         {"min_size": -1},
         {"dtype": torch.uint8},
+        {"dtype": torch.float8_e4m3fn},
         {"dtype": "float32"},
     ],
     ids=str,

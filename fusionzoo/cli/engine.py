@@ -28,7 +28,7 @@ from fusionzoo.cli.callbacks import (
     checkpoints,
 )
 from fusionzoo.cli.configs import with_names_resolved
-from fusionzoo.cli.outputs import check_apart
+from fusionzoo.cli.outputs import check_apart, make_folder
 from fusionzoo.cli.settings import SettingsParser, unknown_option
 from fusionzoo.cli.start import DEFAULT_ROOT, Start, split_start
 from fusionzoo.data import FusionDataModule
@@ -242,18 +242,18 @@ class FusionCLI(LightningCLI):
             raise InputError(f"the optimizers cannot be made: {_first_line(error)}") from error
 
     def before_predict(self) -> None:
-        """Refuse to write where the images to fuse are.
+        """Refuse to write where the images to fuse are, or where no folder can be.
 
         Raises:
-            UsageError: a result would take the place of an input.
+            UsageError: a result would take the place of an input, or something is in the way.
         """
         self.datamodule.setup("predict")
         writer = FusedImages(self.config_init[self.command]["output"])
         pairs = self.datamodule.datasets["predict"].pairs
-        check_apart(
-            [writer.path_of(pair.name) for pair in pairs],
-            [path for pair in pairs for path in (pair.ir, pair.vi)],
-        )
+        results = [writer.path_of(pair.name) for pair in pairs]
+        check_apart(results, [path for pair in pairs for path in (pair.ir, pair.vi)])
+        for folder in {path.parent for path in results}:
+            make_folder(folder, "--output")
 
     def _callbacks(self, settings: Any) -> list[Callback]:
         trainer = settings["trainer"]

@@ -21,13 +21,16 @@ from fusionzoo.cli import FAILED, UsageError
 from fusionzoo.cli.aligned import add_align_options, aligning
 from fusionzoo.cli.console import failure, in_shell_words, printable, progress
 from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
-from fusionzoo.cli.outputs import check_apart, resolved
-from fusionzoo.cli.parser import Parser
+from fusionzoo.cli.outputs import check_apart, check_replaceable, make_folder, resolved
+from fusionzoo.cli.parser import Parser, given_path, given_text
 from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.overlap import ahead
 from fusionzoo.pairing import Problem, folder_of, is_pattern, pair_up
 from fusionzoo.video.names import is_video
+
+#: Of those that are told in one line where nothing can be fused.
+_SHOWN_PROBLEMS = 3
 
 _EPILOG = """\
 Two folders: files are a pair if their paths below the two folders are the same up to the ending.
@@ -111,9 +114,14 @@ def _parser() -> Parser:
         epilog=_EPILOG,
     )
     # Text, not paths, which would take one / of rtsp:// away.
-    parser.add_argument("ir", metavar="IR", help="infrared image, folder, pattern or video")
-    parser.add_argument("vi", metavar="VI", help="visible image, folder, pattern or video")
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, type=Path)
+    for side, what in (("ir", "infrared"), ("vi", "visible")):
+        parser.add_argument(
+            side,
+            metavar=side.upper(),
+            type=given_text,
+            help=f"{what} image, folder, pattern or video",
+        )
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, type=given_path)
     add_model_options(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
@@ -178,9 +186,13 @@ def _range(args: argparse.Namespace, side: str) -> tuple[float, float] | None:
     given = getattr(args, f"{side}_range")
     if given is None:
         return None
+    from fusionzoo.inference.ranges import LARGEST
+
     low, high = given
-    if not -float("inf") < low < high < float("inf"):
-        raise UsageError(f"--{side}-range {low:g} {high:g}: give two finite numbers, LO below HI")
+    if not -LARGEST <= low < high <= LARGEST:
+        raise UsageError(
+            f"--{side}-range {low:g} {high:g}: give two numbers within ±{LARGEST:g}, LO below HI"
+        )
     return low, high
 
 
@@ -213,6 +225,7 @@ def _plan_files(ir: Path, vi: Path, out: Path) -> list[Job]:
         except InputError as error:
             message = f"-o {out}: name a file that ends in .png, .tif or .jpg, or a folder"
             raise UsageError(message) from error
+    check_replaceable("-o", out)
     if any(out.exists() and out.samefile(source) for source in (ir, vi)):
         raise UsageError(f"-o {out} is one of the images to fuse; name another file")
     return [Job(out.stem, ir, vi, out)]
@@ -239,7 +252,10 @@ def _plan_folders(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[Proble
     pairs = [pair for pair in pairs if not (is_result(pair.ir) or is_result(pair.vi))]
     problems = [problem for problem in problems if not is_result(problem.path)]
     if not pairs:
-        raise UsageError("; ".join([f"{ir} and {vi}: no pairs of images", *map(str, problems)]))
+        told = [str(problem) for problem in problems[:_SHOWN_PROBLEMS]]
+        more = len(problems) - len(told)
+        told += [f"and {more} more problem{'s' * (more > 1)}"] if more else []
+        raise UsageError("; ".join([f"{ir} and {vi}: no pairs of images", *told]))
     jobs = [
         Job(pair.name, pair.ir, pair.vi, out / _result_name(Path(pair.name + pair.vi.suffix)))
         for pair in pairs
@@ -284,7 +300,7 @@ def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug:
     """Fuse and write; returns how many failed, each of which is reported by a line."""
     failed = 0
     for folder in {job.out.parent for job in jobs}:
-        _make_folder(folder)
+        make_folder(folder, "-o")
     with progress("fusing", len(jobs), "pairs") as bar:
         for job, error in _results(jobs, fuse, batch_size):
             bar.advance()
@@ -361,17 +377,3 @@ def _fused(
                     yield job, fuse(ir, vi) if image is None else image
                 except Exception as error:
                     yield job, error
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder for results before any time is spent on them.
-
-    Raises:
-        UsageError: there is a file in the way.
-        OSError: another reason.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        blocking = next(one for one in (folder, *folder.parents) if one.exists())
-        raise UsageError(f"-o: {blocking} is a file; name a folder for the results") from None

@@ -10,6 +10,7 @@ from typing import Any
 
 from fusionzoo import weights, zoo
 from fusionzoo.cli.parser import Parser
+from fusionzoo.errors import InputError, did_you_mean
 from fusionzoo.models import MODELS, split_key
 
 _BYTES = (" B", " kB", " MB", " GB")
@@ -23,8 +24,12 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
         _print_table(rows)
-    else:
-        print("no such models", file=sys.stderr)
+    if not rows:
+        known = {*zoo.list_models(), *zoo.list_models(pretrained=False)}
+        hint = (
+            did_you_mean(args.filter.strip("*"), known) or f"there are {', '.join(sorted(known))}"
+        )
+        raise InputError(f"no model fits {args.filter!r}; {hint}")
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fusionzoo.cli import UsageError
 
-__all__ = ["check_apart", "resolved"]
+__all__ = ["check_apart", "check_replaceable", "make_folder", "resolved"]
 
 
 def check_apart(results: Iterable[Path], sources: Iterable[Path]) -> None:
@@ -32,3 +32,28 @@ def check_apart(results: Iterable[Path], sources: Iterable[Path]) -> None:
 def resolved(path: Path) -> Path:
     """The path with all links followed; it need not exist."""
     return Path(os.path.realpath(path))
+
+
+def check_replaceable(option: str, path: Path) -> None:
+    """Refuse to write to what is no regular file, before time is spent on what goes there.
+
+    Raises:
+        UsageError: it is a folder, FIFO, device or the like.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{option} {path} is no regular file; name another one")
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder for results before any time is spent on them.
+
+    Raises:
+        UsageError: there is a file in the way, or a link that leads nowhere.
+        OSError: another reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        blocking = next(one for one in (folder, *folder.parents) if os.path.lexists(one))
+        what = "is a file" if blocking.exists() else "is a link that leads nowhere"
+        raise UsageError(f"{option}: {blocking} {what}; name a folder for the results") from None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fusionzoo.cli import UsageError
 from fusionzoo.errors import did_you_mean
 
-__all__ = ["Parser"]
+__all__ = ["Parser", "given_path", "given_text"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,7 +38,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UsageError: a wrong or unknown one; the closest option is named.
         """
-        parsed, unknown = self.parse_known_args(args, namespace)
+        words = [_as_value(word) for word in (sys.argv[1:] if args is None else args)]
+        parsed, unknown = self.parse_known_args(words, namespace)
         for argument in unknown:
             if argument.startswith("-"):
                 name = argument.partition("=")[0]
@@ -53,3 +56,34 @@ class Parser(argparse.ArgumentParser):
             UsageError: always.
         """
         self.error(f"{rest[0]!r} is one argument too many")
+
+
+def given_text(text: str) -> str:
+    """A path or address as text, for argparse: an empty one would mean the current folder.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty, as a shell's variable that is not set.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; name a file or folder, or . for here")
+    return text
+
+
+def given_path(text: str) -> Path:
+    """A path, for argparse.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty.
+    """
+    return Path(given_text(text))
+
+
+def _as_value(word: str) -> str:
+    """A negative number with a space before it: argparse takes ``-1e3`` for an option."""
+    if not word.startswith("-"):
+        return word
+    try:
+        float(word)
+    except ValueError:
+        return word
+    return f" {word}"

@@ -14,7 +14,7 @@ def check_output(path: Path, endings: Collection[str]) -> None:
     """Refuse, before the work is done, a file that could not be written after it.
 
     Raises:
-        InputError: another ending, or the path of a folder.
+        InputError: another ending, or the path of a folder, FIFO or device.
         MissingFileError: the folder does not exist.
         FileError: the folder cannot be written to.
     """
@@ -22,6 +22,8 @@ def check_output(path: Path, endings: Collection[str]) -> None:
         raise InputError(f"{path}: name a file that ends in {', '.join(endings)}")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no regular file; name another one")
     if not path.parent.is_dir():
         raise MissingFileError(f"{path}: the folder {path.parent} does not exist; make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):

@@ -12,6 +12,9 @@ import torch
 from fusionzoo.errors import InputError, check_choice
 from fusionzoo.inference.ranges import check_range
 
+# Torch has others of 8 bits and fewer, which are for storage: nearly no layer computes in them.
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
 
 def check_options(
     *,
@@ -41,8 +44,9 @@ def check_options(
     check_range(vi_range, "vi_range")
     check_choice("resize", resize, (None, "ir", "vi"))
     check_choice("color_from", color_from, ("vi", "ir"))
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InputError(f"dtype={dtype!r}; pass a floating dtype such as torch.float32")
+    if not isinstance(dtype, torch.dtype) or dtype not in _DTYPES:
+        known = ", ".join(map(str, _DTYPES))
+        raise InputError(f"dtype={dtype!r}; pass a floating dtype: one of {known}")
     check_count("batch_size", batch_size)
     if tile not in ("auto", "off"):
         try:

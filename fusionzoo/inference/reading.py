@@ -220,8 +220,8 @@ def _check_pixels(size: tuple[int, int], label: str) -> None:
     limit = _max_pixels()
     if size[0] * size[1] > limit:
         raise InputError(
-            f"{label} is {size[0]} x {size[1]} (width x height), {size[0] * size[1] / 1e6:.0f} "
-            f"million pixels, and the limit is {limit / 1e6:g}; scale it down, or set the "
+            f"{label} is {size[0]} x {size[1]} (width x height), {size[0] * size[1]:,} "
+            f"pixels, and the limit is {limit:,}; scale it down, or set the "
             f"environment variable {MAX_PIXELS_VARIABLE}"
         )
 
