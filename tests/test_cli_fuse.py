@@ -394,7 +394,7 @@ def test_a_negative_number_is_no_option(fuse, pairs, tmp_path, low, capsys):
     files = (pairs / "ir" / "1.png", pairs / "vi" / "1.png", "-o", tmp_path / "x.png")
     status = fuse(*files, "--vi-range", low, "300")
     assert "expected" not in (said := capsys.readouterr().err)
-    assert status == {"-inf": 2, "-1e308": 1}.get(low, 0)
+    assert status == (2 if low in ("-1e308", "-inf") else 0)
     assert ("--vi-range" in said) == (status != 0)
 
 

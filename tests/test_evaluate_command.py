@@ -181,6 +181,7 @@ def test_nothing_in_common_writes_nothing(folders, tmp_path, capsys):
     ],
 )
 def test_usage(folders, tmp_path, capsys, extra, message):
+    os.mkfifo(tmp_path / "fifo.csv")
     assert main([*folders, *(part.format(tmp_path) for part in extra)]) == 2
     assert message in capsys.readouterr().err
 
