@@ -77,6 +77,16 @@ def test_every_format_keeps_the_size(tmp_path, suffix):
         assert read_header(path)[:2] == (9, 6)
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".gif", ".avif"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_deep_images_are_not_clipped_to_8_bits(tmp_path, suffix, dtype):
+    if suffix not in written_suffixes():
+        pytest.skip(f"this Pillow does not write {suffix}")
+    with pytest.raises(InputError, match=rf"a\{suffix}: .* more than 8 bits; use \.png or \.tif"):
+        save_image(tmp_path / f"a{suffix}", GREY.astype(dtype) * 200)
+    assert list(tmp_path.iterdir()) == []
+
+
 # -- size from the header ---------------------------------------------------------------------
 
 

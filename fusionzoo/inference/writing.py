@@ -33,6 +33,8 @@ _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "TIFF": {"compression": "tiff_deflate"},
     "AVIF": {"quality": 95, "subsampling": "4:4:4"},
 }
+# WebP, GIF and AVIF take deep images without a word, and clip them to 8 bits.
+_EIGHT_BITS = ("WEBP", "GIF", "AVIF")
 _WITH_PROFILE = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF")
 
 
@@ -88,6 +90,8 @@ def save_image(path: str | os.PathLike[str], image: Image.Image | np.ndarray | T
 
 
 def _encoded(picture: Image.Image, name: str, path: Path) -> bytes:
+    if name in _EIGHT_BITS and picture.mode.startswith(("I", "F")):
+        raise InputError(f"{path}: {name} cannot hold more than 8 bits; use .png or .tif")
     options = dict(_SAVE_OPTIONS.get(name, {}))
     if name in _WITH_PROFILE:
         options["icc_profile"] = icc_profile_of(picture)
