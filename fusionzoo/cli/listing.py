@@ -24,7 +24,7 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     elif rows:
         _print_table(rows)
-    if not rows:
+    if not rows and args.filter != "*":
         known = {*zoo.list_models(), *zoo.list_models(pretrained=False)}
         hint = (
             did_you_mean(args.filter.strip("*"), known) or f"there are {', '.join(sorted(known))}"
