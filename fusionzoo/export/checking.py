@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fusionzoo.errors import ResultError
 from fusionzoo.export.describing import ExportInfo
@@ -71,10 +71,10 @@ def prove(file: Path, info: ExportInfo, network: nn.Module) -> Proof:
     differences = [0.0]
     with tempfile.TemporaryDirectory() as folder:
         pairs = pairs_for(info)
-        np.savez(
-            Path(folder, "pairs.npz"),
-            **{f"{n}{side}": x for n, pair in enumerate(pairs) for side, x in enumerate(pair)},
-        )
+        arrays: dict[str, Any] = {
+            f"{n}{side}": x for n, pair in enumerate(pairs) for side, x in enumerate(pair)
+        }
+        np.savez(Path(folder, "pairs.npz"), **arrays)
         side = _raised(_MEMORY_SIDE, info)
         memory = _run_elsewhere(file, folder, info.size or (side, side))
         with np.load(Path(folder, "fused.npz"), allow_pickle=False) as found:
@@ -175,7 +175,7 @@ def run_pairs(file: str, folder: str, size: Sequence[int]) -> None:
     after = _resident("VmHWM")
     taken = None if before is None or after is None else (after - before) / (width * height)
     with np.load(Path(folder, "pairs.npz"), allow_pickle=False) as pairs:
-        results = {
+        results: dict[str, Any] = {
             str(number): run(pairs[f"{number}0"], pairs[f"{number}1"])
             for number in range(len(pairs.files) // 2)
         }

@@ -78,7 +78,7 @@ class ExportInfo:
                 "Write it with `fusionzoo export`, or run it by its own runtime"
             )
         try:
-            values = {
+            values: dict[str, Any] = {
                 name: texts[name] if kinds[name] is str else _plain(json.loads(texts[name]))
                 for name in names
             }

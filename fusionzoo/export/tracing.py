@@ -23,8 +23,8 @@ _MOST_SIDE, _MOST_IMAGES = 1 << 16, 1 << 12
 def least_side(network: nn.Module) -> int:
     """Height and width that the exported network takes at least."""
     declared = declared_by(network)
-    multiple: int = declared["size_multiple"]
-    return -(-max(declared["min_size"], _LEAST) // multiple) * multiple
+    multiple, least = int(declared["size_multiple"]), max(int(declared["min_size"]), _LEAST)
+    return -(-least // multiple) * multiple
 
 
 def traced(network: nn.Module, size: tuple[int, int] | None = None) -> torch.export.ExportedProgram:
