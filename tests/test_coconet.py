@@ -26,6 +26,8 @@ def vgg_tensors(layers=(0, 2, 5, 7, 10)):
     """Weights under timm's names, of VGG-19's shapes."""
     generator = torch.Generator().manual_seed(0)
     channels = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256)}
+    channels |= {12: (256, 256), 14: (256, 256), 16: (256, 256), 19: (256, 512)}
+    channels |= dict.fromkeys((21, 23, 25, 28), (512, 512))
     tensors = {}
     for layer in layers:
         before, width = channels[layer]

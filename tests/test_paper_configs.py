@@ -27,7 +27,7 @@ def test_every_model_of_a_paper_has_one():
 def test_one_step(name, tmp_path):
     root = pairs_folder(tmp_path / "pairs", ["a", "b", "c"], color=False)
     arguments = ["fit", f"--config={name}", f"--data.root={root}", "--data.batch_size=3"]
-    arguments += ["--data.crop_size=32", "--data.pairs_per_epoch=3", "--trainer.max_steps=1"]
+    arguments += ["--data.crop_size=32", "--data.pairs_per_epoch=3", "--trainer.max_epochs=1"]
     arguments += [f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu"]
     arguments += ["--trainer.enable_progress_bar=false"]
     settings = yaml.safe_load(packaged_configs()[name].read_text(encoding="utf-8"))
