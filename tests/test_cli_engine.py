@@ -373,7 +373,7 @@ CONFIGS = {
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--config=didfus"], 2, "did you mean 'didfuse'?"),
+        (["--config=didfus"], 2, "did you mean 'didfuse' or 'didfuse.paper'?"),
         (["--config=broken.yaml"], 2, "broken.yaml: is not YAML (line 2, column 2)"),
         (["--config=broken.yaml", "--ckpt_path=last"], 2, "broken.yaml: is not YAML"),
         (["--config=latin.yaml"], 2, "latin.yaml: is not UTF-8"),
