@@ -12,10 +12,10 @@ Importing this package is quick: torch, lightning, kornia and timm load with the
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusionzoo._version import __version__
+from fusionzoo.lazy import lazily
 
 if TYPE_CHECKING:
     from fusionzoo.alignment import Alignment, align, align_rig
@@ -48,14 +48,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -6,19 +6,15 @@ torch nor numpy is imported in this one.
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from fusionzoo.errors import InputError, ResultError, check_choice
+from fusionzoo.errors import InputError, check_choice
+from fusionzoo.processes import ask, resident_memory
 
 if TYPE_CHECKING:
     import torch
@@ -29,12 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_fusing", "measure_metrics"]
 
-# The child gets its import path along with the question: it measures the same package as this one.
-_CHILD = (
-    "import json, sys; question = json.load(sys.stdin); sys.path[:] = question.pop('path'); "
-    "import fusionzoo.speed as speed; "
-    "print(json.dumps(getattr(speed, question.pop('function'))(**question)))"
-)
 _MB = 1e6
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -136,28 +126,9 @@ def _ask(function: str, question: Mapping[str, Any], threads: int | None) -> Any
     """Call a function of this file in a new process, with plain values."""
     if min(*question["size"], question["runs"], question["batch_size"], threads or 1) < 1:
         raise InputError("size, runs, threads and batch_size are at least 1")
-    environment = dict(os.environ)
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = environment["MKL_NUM_THREADS"] = str(threads)
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD],
-        input=json.dumps({**question, "function": function, "path": sys.path}),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    return ask(
+        __name__, function, question, failure="the process that is measured failed", threads=threads
     )
-    if child.returncode:
-        raise ResultError(f"the process that is measured failed: {_why(child)}")
-    return json.loads(child.stdout.splitlines()[-1])
-
-
-def _why(child: subprocess.CompletedProcess[str]) -> str:
-    """The message of the error that ended the process, without the error's class."""
-    if child.returncode < 0:
-        return f"signal {-child.returncode} ended it; does the memory suffice?"
-    last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
-    return re.sub(r"^(\w+\.)*\w*Error: ", "", last)
 
 
 # In the fresh process, which does nothing else ----------------------------------------------------
@@ -296,18 +267,8 @@ def _pictures(count: int, height: int, width: int) -> list[Tensor]:
 
 def _peak_memory() -> float | None:
     """Largest resident memory of this process so far, in MB (10^6 bytes)."""
-    # Linux's getrusage starts at the size of the process that started this one; this does not.
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / _MB
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / _MB
+    peak = resident_memory()
+    return None if peak is None else peak / _MB
 
 
 def _processor() -> str:

@@ -19,6 +19,8 @@ RANK = {
     "_version": 0,
     "errors": 0,
     "files": 0,
+    "lazy": 0,
+    "processes": 1,
     "overlap": 0,
     "strips": 0,
     "network": 1,

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import nn
 
 import fusionzoo
-from fusionzoo import export
+from fusionzoo import export, processes
 from fusionzoo.cli import main
 from fusionzoo.errors import InputError, MissingFileError, ResultError
-from fusionzoo.export import checking, exporter, formats
+from fusionzoo.export import exporter, formats
 from fusionzoo.export.tracing import traced
 from fusionzoo.module import FusionModule
 from fusionzoo.network import declared_by
@@ -279,7 +279,7 @@ def test_a_network_that_cannot_be_traced_says_why(tmp_path):
 
 def test_a_process_that_fails_leaves_nothing(model, program, tmp_path, monkeypatch):
     monkeypatch.setattr("fusionzoo.export.tracing.traced", lambda *_: program)
-    monkeypatch.setattr(checking, "_CHILD", "raise SystemExit('no such operator')")
+    monkeypatch.setattr(processes, "_CHILD", "raise SystemExit('no such operator')")
     with pytest.raises(ResultError, match="fresh process: no such operator"):
         export.export_model(model, tmp_path / "tiny.pt2")
     assert left_in(tmp_path) == []

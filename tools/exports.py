@@ -11,53 +11,53 @@ processor, unlike those of a clock, do not depend on what else the machine does.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import fusionzoo
-from fusionzoo.errors import FusionZooError
-from fusionzoo.export import export_model
-
-_CHILD = """
-import json, sys, time
-import numpy as np
-name, path = sys.argv[1:]
-rng = np.random.default_rng(0)
-pair = [rng.random((1, 1, 480, 640), np.float32) for _ in range(2)]
-if path:
-    from fusionzoo.export.running import open_exported
-    run = open_exported(path, threads=1).run
-else:
-    import torch
-    import fusionzoo
-    from fusionzoo.network import ready_copy
-    torch.set_num_threads(1)
-    ready = ready_copy(fusionzoo.load(name).network, torch.device("cpu"), torch.float32)
-    @torch.inference_mode()
-    def run(*images):
-        return ready(*map(torch.from_numpy, images))
-run(*pair)
-start = time.process_time()
-run(*pair)
-seconds = time.process_time() - start
-status = open("/proc/self/status").read()
-peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-print(json.dumps([seconds, peak]))
-"""
+from fusionzoo.errors import FusionZooError, ResultError
+from fusionzoo.export import export_model, open_exported
+from fusionzoo.processes import ask, resident_memory
 
 
 def measured(name: str, path: str) -> str:
     """``seconds / MB`` of one pair, in a process of its own."""
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD, name, path], capture_output=True, text=True, check=False
-    )
-    if child.returncode:
-        return (child.stderr.strip().splitlines() or ["killed"])[-1][:80]
-    seconds, peak = json.loads(child.stdout.splitlines()[-1])
-    return f"{seconds:.2f} s, {peak:.0f} MB"
+    try:
+        seconds, peak = ask("exports", "run_here", {"name": name, "path": path}, failure=name)
+    except ResultError as error:
+        return str(error)[:80]
+    return f"{seconds:.2f} s, {peak / 1e6:.0f} MB"
+
+
+def run_here(name: str, path: str) -> tuple[float, int | None]:
+    """Seconds of the processor for a pair, and the peak of memory; no path means the network."""
+    rng = np.random.default_rng(0)
+    pair = [rng.random((1, 1, 480, 640), np.float32) for _ in range(2)]
+    run = open_exported(path, threads=1).run if path else _network(name)
+    run(*pair)
+    start = time.process_time()
+    run(*pair)
+    return time.process_time() - start, resident_memory()
+
+
+def _network(name: str) -> Callable[..., Any]:
+    import torch  # files are measured without it
+
+    from fusionzoo.network import ready_copy
+
+    torch.set_num_threads(1)
+    ready = ready_copy(fusionzoo.load(name).network, torch.device("cpu"), torch.float32)
+
+    def run(*images: np.ndarray) -> Any:
+        with torch.inference_mode():
+            return ready(*map(torch.from_numpy, images))
+
+    return run
 
 
 def main() -> None:

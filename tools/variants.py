@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from overviews import row, text_of
+from overviews import direction, row, text_of
 
 from fusionzoo.errors import InputError
 from fusionzoo.evaluation.numbers import decimals, shown
 from fusionzoo.evaluation.reports import arrow
-from fusionzoo.metrics import get_protocol
 
 PLAN_NAME, ROWS_NAME = "ablations.yaml", "ablations.csv"
 #: Protocol -> its metrics: what the training of LapNet asks for first, then what it does not.
@@ -68,8 +67,7 @@ def rows_text(rows: Rows) -> str:
 def variants_table(folder: Path) -> str:
     """The rows as Markdown, with the budget above."""
     plan, rows = read_plan(folder), read_rows(folder)
-    protocols = {name: get_protocol(home) for home, names in MEASURED.items() for name in names}
-    better = {name: home.select([name])[0].higher_is_better for name, home in protocols.items()}
+    better = {name: direction(home, name) for home, names in MEASURED.items() for name in names}
     digits = {name: decimals([line[name] for line in rows.values()]) for name in COLUMNS}
     lines = row("variant", "parameters", *(name + arrow(better[name]) for name in COLUMNS))
     lines += row("---", *["---:"] * (1 + len(COLUMNS)))

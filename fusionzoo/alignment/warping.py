@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -34,21 +35,28 @@ def warped(
         fill: value outside.
         interpolation: "nearest" for labels.
     """
-    height, width = size
-    out = planes.new_full((len(planes), height, width), fill)
-    back = torch.linalg.inv(transform)
-    rows_at_once = max(1, _AT_ONCE // (width * max(1, len(planes))))
-    for top in range(0, height, rows_at_once):
-        bottom = min(height, top + rows_at_once)
-        points = source_points(back, (top, bottom), width)
-        out[:, top:bottom] = _sampled(planes, points, fill, interpolation)
+    out = planes.new_full((len(planes), *size), fill)
+    for rows, points in _strips(transform, size, len(planes)):
+        out[:, rows] = _sampled(planes, points, fill, interpolation)
     return out
 
 
 def covered(ir: Size, transform: Tensor, vi: Size) -> Tensor:
     """Return where in the visible image the infrared one lies, as bool ``(H, W)``."""
-    points = source_points(torch.linalg.inv(transform), (0, vi[0]), vi[1])
-    return _inside(points[..., 0], points[..., 1], ir)
+    out = torch.empty(vi, dtype=torch.bool)
+    for rows, points in _strips(transform, vi, 1):
+        out[rows] = _inside(points[..., 0], points[..., 1], ir)
+    return out
+
+
+def _strips(transform: Tensor, size: Size, planes: int) -> Iterator[tuple[slice, Tensor]]:
+    """Rows of the result, few at a time, and where their pixels come from."""
+    height, width = size
+    back = torch.linalg.inv(transform)
+    step = max(1, _AT_ONCE // (width * max(1, planes)))
+    for top in range(0, height, step):
+        bottom = min(height, top + step)
+        yield slice(top, bottom), source_points(back, (top, bottom), width)
 
 
 def source_points(back: Tensor, rows: tuple[int, int], width: int) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusionzoo import export, zoo
-from fusionzoo.cli.options import image_size, model_options
+from fusionzoo.cli.options import MODEL_HELP, add_set_option, image_size, model_options
 from fusionzoo.cli.parser import Parser
 from fusionzoo.models import DEFAULT_MODEL
 
@@ -45,24 +45,11 @@ def _parser() -> Parser:
         epilog="fusionzoo.load and --model take the .onnx and .xml; docs/export.md shows how other "
         "programs do.",
     )
-    parser.add_argument(
-        "model",
-        nargs="?",
-        default=DEFAULT_MODEL,
-        metavar="MODEL",
-        help="name, folder written by save_pretrained, .ckpt, or hf://owner/repo[@revision] "
-        "(default: %(default)s)",
-    )
+    parser.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL", help=MODEL_HELP)
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, type=Path, help=".onnx, .pt2 or .xml"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="an option of the model in place of the stored one, e.g. rule=average; repeatable",
-    )
+    add_set_option(parser)
     parser.add_argument(
         "--size",
         type=image_size,

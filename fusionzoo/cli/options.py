@@ -15,21 +15,16 @@ if TYPE_CHECKING:
     import torch
 
 
+MODEL_HELP = (
+    "name, folder written by save_pretrained, .ckpt, or hf://owner/repo[@revision] "
+    "(default: %(default)s)"
+)
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``, ``--set``, ``--device``, ``--dtype``."""
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        help="name, folder written by save_pretrained, .ckpt, or hf://owner/repo[@revision] "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="an option of the model in place of the stored one, e.g. rule=average; repeatable",
-    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    add_set_option(parser)
     parser.add_argument(
         "--device",
         default="auto",
@@ -40,6 +35,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16", "float16"),
         default="float32",
         help="of the network's arithmetic (default: %(default)s)",
+    )
+
+
+def add_set_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--set``; :func:`model_options` reads what it takes."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="an option of the model in place of the stored one, e.g. rule=average; repeatable",
     )
 
 

@@ -5,10 +5,10 @@ Only the table of layouts is imported at once; torch and lightning load with wha
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusionzoo.data.layouts import DatasetLayout, get_layout, list_layouts
+from fusionzoo.lazy import lazily
 
 if TYPE_CHECKING:
     from fusionzoo.data.datamodule import FusionDataModule
@@ -41,14 +41,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value  # the next look-up does not come here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -6,12 +6,13 @@ makes of it an object that fuses as ``model.fuse`` does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusionzoo.export.describing import ExportInfo
 from fusionzoo.export.exporter import GREATEST_DIFFERENCE, check_target, export_model
 from fusionzoo.export.formats import FORMATS, is_exported
 from fusionzoo.export.running import Exported, open_exported
+from fusionzoo.lazy import lazily
 
 if TYPE_CHECKING:
     from fusionzoo.export.loaded import ExportedModel, load_exported
@@ -30,10 +31,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what needs torch with its first use: the process that proves a file goes without."""
-    if name in ("ExportedModel", "load_exported"):
-        from fusionzoo.export import loaded
-
-        return getattr(loaded, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# These need torch; the process that proves a file goes without.
+__getattr__, __dir__ = lazily(
+    __name__,
+    dict.fromkeys(("ExportedModel", "load_exported"), "fusionzoo.export.loaded"),
+)

@@ -6,9 +6,6 @@ it was made does not pass.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fusionzoo.errors import ResultError
 from fusionzoo.export.describing import ExportInfo
+from fusionzoo.processes import ask, resident_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,12 +28,6 @@ _SHAPES = ((1, 75, 101), (2, 120, 160), (3, 16, 40))
 
 # Side of the image that tells the memory: large enough to stand out from what a runtime has anyway.
 _MEMORY_SIDE = 320
-
-# The child gets its import path along with the question: it runs the same package as this one.
-_CHILD = (
-    "import json, sys; question = json.load(sys.stdin); sys.path[:] = question.pop('path'); "
-    "from fusionzoo.export.checking import run_pairs; run_pairs(**question)"
-)
 
 
 class Proof(NamedTuple):
@@ -76,7 +68,11 @@ def prove(file: Path, info: ExportInfo, network: nn.Module) -> Proof:
         }
         np.savez(Path(folder, "pairs.npz"), **arrays)
         side = _raised(_MEMORY_SIDE, info)
-        memory = _run_elsewhere(file, folder, info.size or (side, side))
+        question = {"file": str(file.absolute()), "folder": folder}
+        memory: float | None = ask(
+            __name__, "run_pairs", {**question, "size": info.size or (side, side)},
+            failure="the exported file does not run in a fresh process",
+        )  # fmt: skip
         with np.load(Path(folder, "fused.npz"), allow_pickle=False) as found:
             for number, pair in enumerate(pairs):
                 with torch.inference_mode():
@@ -136,32 +132,13 @@ def _image(name: str, height: int, width: int) -> np.ndarray:
     return np.asarray(cut, np.float32) / 255
 
 
-def _run_elsewhere(file: Path, folder: str, size: tuple[int, int]) -> float | None:
-    question = {"file": str(file.absolute()), "folder": folder, "size": size, "path": sys.path}
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        lines = child.stderr.strip().splitlines()
-        why = f"signal {-child.returncode} ended it" if child.returncode < 0 else "no reason given"
-        raise ResultError(
-            f"the exported file does not run in a fresh process: {lines[-1] if lines else why}"
-        )
-    memory: float | None = json.loads(child.stdout.splitlines()[-1])
-    return memory
-
-
 # In the fresh process -----------------------------------------------------------------------------
 
 
-def run_pairs(file: str, folder: str, size: Sequence[int]) -> None:
+def run_pairs(file: str, folder: str, size: Sequence[int]) -> float | None:
     """Fuse the pairs of ``pairs.npz`` in a folder by an exported file, into ``fused.npz``.
 
-    Prints the bytes by pixel that an image of ``size`` (width, height) takes, or null.
+    Returns the bytes by pixel that an image of ``size`` (width, height) takes, where that is known.
     """
     import numpy as np
 
@@ -170,9 +147,9 @@ def run_pairs(file: str, folder: str, size: Sequence[int]) -> None:
     run: Callable[..., np.ndarray] = open_exported(file).run
     width, height = size
     sample = np.zeros((1, 1, height, width), np.float32)
-    before = _resident("VmRSS")
+    before = resident_memory(peak=False)
     run(sample, sample)  # the first: runtimes keep memory for the next
-    after = _resident("VmHWM")
+    after = resident_memory()
     taken = None if before is None or after is None else (after - before) / (width * height)
     with np.load(Path(folder, "pairs.npz"), allow_pickle=False) as pairs:
         results: dict[str, Any] = {
@@ -180,14 +157,4 @@ def run_pairs(file: str, folder: str, size: Sequence[int]) -> None:
             for number in range(len(pairs.files) // 2)
         }
     np.savez(Path(folder, "fused.npz"), **results)
-    print(json.dumps(taken if taken is None else max(round(taken), 1)))
-
-
-def _resident(what: str) -> int | None:
-    """Bytes of memory that this process has, or had at most; Linux only."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith(f"{what}:"):
-                return int(line.split()[1]) * 1024
-    return None
+    return taken if taken is None else max(round(taken), 1)
