@@ -19,10 +19,12 @@ from fusionzoo.lazy import lazily
 
 if TYPE_CHECKING:
     from fusionzoo.alignment import Alignment, align, align_rig
+    from fusionzoo.readers import Reading, open_image
     from fusionzoo.zoo import create_model, from_pretrained, fuse, list_models, load, push_to_hub
 
 __all__ = [
     "Alignment",
+    "Reading",
     "__version__",
     "align",
     "align_rig",
@@ -31,12 +33,14 @@ __all__ = [
     "fuse",
     "list_models",
     "load",
+    "open_image",
     "push_to_hub",
 ]
 
 # Public name -> module that defines it; imported on first use (PEP 562).
 _HOMES = {
     "Alignment": "fusionzoo.alignment",
+    "Reading": "fusionzoo.readers",
     "align": "fusionzoo.alignment",
     "align_rig": "fusionzoo.alignment",
     "create_model": "fusionzoo.zoo",
@@ -44,6 +48,7 @@ _HOMES = {
     "fuse": "fusionzoo.zoo",
     "list_models": "fusionzoo.zoo",
     "load": "fusionzoo.zoo",
+    "open_image": "fusionzoo.readers",
     "push_to_hub": "fusionzoo.zoo",
 }
 

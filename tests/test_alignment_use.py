@@ -11,7 +11,7 @@ from fusionzoo.alignment import Alignment, AlignmentError, fit_points, read_poin
 from fusionzoo.cli import main
 from fusionzoo.errors import FileError, InputError, MissingFileError
 from fusionzoo.inference import fuse_images
-from fusionzoo.inference.writing import save_image
+from fusionzoo.readers.writing import save_image
 
 DTYPES = [
     *("uint8", "uint16", "int16", "int32", "int64"),

@@ -24,7 +24,7 @@ import fusionzoo
 from fusionzoo import inference, zoo
 from fusionzoo.cli import main
 from fusionzoo.errors import InputError
-from fusionzoo.inference import reading
+from fusionzoo.readers import opening
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -291,10 +291,10 @@ def test_pairs_are_decoded_and_written_while_others_are_fused(pairs, tmp_path, m
     # The first pair is fused once the second is decoded, the third once the first is written:
     # one after the other, neither would ever come.
     second_decoded, first_written = threading.Event(), threading.Event()
-    opened = reading.open_image
+    decode = opening.decode
 
-    def opening(path, name=None):
-        image = opened(path, name)
+    def decoding(path, name=None):
+        image = decode(path, name)
         if path == pairs / "vi" / "2.png":
             second_decoded.set()
         return image
@@ -313,7 +313,7 @@ def test_pairs_are_decoded_and_written_while_others_are_fused(pairs, tmp_path, m
         assert waited is None or waited.wait(30)
         return vi
 
-    monkeypatch.setattr(reading, "open_image", opening)
+    monkeypatch.setattr(opening, "decode", decoding)
     monkeypatch.setattr(inference, "save_image", saving)
     monkeypatch.setattr(zoo, "load_network", lambda *args, **options: fuse)
     arguments = ["fuse", pairs / "ir", pairs / "vi", "-o", tmp_path / "out", "--device", "cpu"]
@@ -325,7 +325,7 @@ def test_pairs_are_decoded_and_written_while_others_are_fused(pairs, tmp_path, m
 def test_large_images_are_not_decoded_in_advance(fuse, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr("fusionzoo.cli.fuse._LARGE", 100)
     early = []
-    monkeypatch.setattr(reading, "open_image", lambda *given: early.append(given))
+    monkeypatch.setattr(opening, "decode", lambda *given: early.append(given))
     assert fuse(pairs / "ir", pairs / "vi", "-o", tmp_path / "out") == 0
     assert files_of(tmp_path / "out") == {f"{name}.png" for name in NAMES}
     assert early == []

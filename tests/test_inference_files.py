@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from fusionzoo.errors import FileError, FusionZooWarning, InputError, MissingFileError
 from fusionzoo.inference import file_format, fuse_images, read_header, read_image, save_image
-from fusionzoo.inference.writing import WRITE_FORMATS
+from fusionzoo.readers.writing import WRITE_FORMATS
 
 ORIENTATION = 0x0112
 GREY = np.random.default_rng(0).integers(0, 256, (6, 9), dtype=np.uint8)

@@ -13,6 +13,7 @@ PACKAGE = Path(fusionzoo.__file__).parent
 
 PUBLIC = [
     "Alignment",
+    "Reading",
     "__version__",
     "align",
     "align_rig",
@@ -21,6 +22,7 @@ PUBLIC = [
     "fuse",
     "list_models",
     "load",
+    "open_image",
     "push_to_hub",
 ]
 

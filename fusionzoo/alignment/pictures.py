@@ -56,7 +56,7 @@ def see(image: Any, name: str) -> Seen:
         )
     reduction = max(1, max(size) // LARGEST)
     colors = _reduced(source.colors.detach().cpu(), reduction)
-    unit, _ = to_unit(colors, None, name)
+    unit, _ = to_unit(colors, source.limits, name)
     grey = to_grey(unit.to(torch.float32))[0, 0]
     if float(grey.std()) < 1e-4:
         raise InputError(f"{name} is constant; there is nothing in it to align by")

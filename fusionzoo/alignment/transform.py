@@ -17,8 +17,8 @@ from fusionzoo.alignment.geometry import MODELS, Size
 from fusionzoo.alignment.warping import Interpolation, covered, warped
 from fusionzoo.errors import FileError, InputError, InputTypeError, MissingFileError
 from fusionzoo.files import write_whole
-from fusionzoo.inference.reading import FILE_KINDS
 from fusionzoo.inference.sources import read_source
+from fusionzoo.readers.content import FILE_KINDS
 
 _FORMAT = "fusionzoo-alignment-1"
 #: How far the soft edge reaches, as a part of the visible image's longer side.

@@ -351,11 +351,14 @@ def _image(path: Path, name: str) -> Any:
     Raises:
         FusionZooError: it cannot be read.
     """
-    from fusionzoo.inference.reading import open_image, opened
+    from fusionzoo.readers import opening, pictures
+    from fusionzoo.readers.table import format_of
 
-    with opened(path, name) as header:
-        large = header.width * header.height > _LARGE
-    return path if large else open_image(path, name)
+    if format_of(path, name) is None:
+        with pictures.opened(path, name) as header:
+            if header.width * header.height > _LARGE:
+                return path
+    return opening.decode(path, name)
 
 
 def _fused(

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
-from PIL.Image import getmodebands
 from torch import Tensor
 
 from fusionzoo.data.masks import MASK_SOURCES, mask_from_pixels, target_mask
 from fusionzoo.errors import InputError
 from fusionzoo.inference import normalise, read_header, read_image, to_grey
-from fusionzoo.inference.reading import opened
 from fusionzoo.pairing import Pair, Problem
+from fusionzoo.readers import open_image
+from fusionzoo.readers.pictures import opened
+from fusionzoo.readers.table import format_of
 
 __all__ = ["Loaded", "LoadedWithMask", "as_tensor", "check_pairs", "load_pair", "make_mask"]
 
@@ -29,8 +30,9 @@ _Result = TypeVar("_Result")
 class Loaded(NamedTuple):
     """Both images of a pair as they are kept in memory.
 
-    uint8 ``(H, W)`` or ``(H, W, 3)`` as in the file; anything deeper as float32 ``(H, W)`` that
-    is already scaled to [0, 1], since its range is that of the whole image, not of a crop.
+    uint8 ``(H, W)`` or ``(H, W, 3)`` as in the file; anything deeper, or of a range that the file
+    gives, as float32 of these shapes that is already scaled to [0, 1], since its range is that of
+    the whole image, not of a crop.
     """
 
     ir: np.ndarray
@@ -100,9 +102,11 @@ def _mask_of(array: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _compact(path: Path) -> np.ndarray:
-    image = read_image(path)
-    if image.dtype != np.uint8:
-        return normalise(image, name=str(path))[0].numpy()
+    reading = open_image(path)
+    image = reading.values
+    if image.dtype != np.uint8 or reading.range is not None:
+        unit = normalise(reading, name=str(path)).numpy()
+        return unit[0] if len(unit) == 1 else np.ascontiguousarray(unit.transpose(1, 2, 0))
     if image.ndim == 3 and (image == image[..., :1]).all():  # grey, stored as RGB
         return np.ascontiguousarray(image[..., 0])
     return image
@@ -181,11 +185,10 @@ def _in_threads(function: Callable[..., _Result], *items: Sequence[Any]) -> list
 
 def _peek(path: Path) -> _Header | Problem:
     try:
-        width, height, mode, _ = read_header(path)
+        header = read_header(path)
     except (ValueError, OSError) as error:
         return _unreadable(path, error)
-    deep = mode in ("I", "F") or mode.startswith("I;16")
-    return _Header(width, height, width * height * (4 if deep else getmodebands(mode)))
+    return _Header(header.width, header.height, header.decoded_bytes)
 
 
 def _compare(pair: Pair, ir: _Header, vi: _Header) -> list[Problem]:
@@ -230,6 +233,9 @@ def _decode_mask(path: Path) -> np.ndarray | Problem:
 
 def _find_damage(path: Path) -> Problem | None:
     try:
+        if format_of(path) is not None:
+            open_image(path)
+            return None
         with opened(path) as image:
             kind = image.format
             image.verify()  # PNG: the checksum of every chunk

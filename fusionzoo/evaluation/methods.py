@@ -17,6 +17,7 @@ from fusionzoo.inference import normalise, read_image
 from fusionzoo.inference.ranges import to_unit
 from fusionzoo.inference.sources import read_source
 from fusionzoo.pairing import Pair, find_images, folder_of
+from fusionzoo.readers import open_image
 
 _SIXTEEN_BIT = (0.0, 65535.0)
 
@@ -96,9 +97,10 @@ def _read_fused(path: Path, visible: Path) -> Tensor:
     if array.dtype == "uint8":
         planes = torch.from_numpy(array)
         return planes[None] if planes.ndim == 2 else planes.permute(2, 0, 1)
-    raw = read_image(visible)
-    if raw.dtype == array.dtype:
-        limits = to_unit(read_source(raw, "vi").colors, None, str(visible))[1][0]
+    raw = open_image(visible)
+    if raw.values.dtype == array.dtype:
+        source = read_source(raw, str(visible))
+        limits = to_unit(source.colors, source.limits, str(visible))[1][0]
         return normalise(array, limits, name=str(path))
     if array.dtype == "uint16":
         return normalise(array, _SIXTEEN_BIT, name=str(path))
@@ -106,5 +108,5 @@ def _read_fused(path: Path, visible: Path) -> Tensor:
         return normalise(array, name=str(path))
     raise InputError(
         f"{path} is {array.dtype} from {array.min():g} to {array.max():g}, and {visible} is "
-        f"{raw.dtype}: which values are black and white is not known; save it with 8 bits"
+        f"{raw.values.dtype}: which values are black and white is not known; save it with 8 bits"
     )

@@ -4,9 +4,10 @@ from fusionzoo.inference.color import rgb_to_ycbcr, to_grey, ycbcr_to_rgb
 from fusionzoo.inference.engine import fuse_images
 from fusionzoo.inference.geometry import pad_to
 from fusionzoo.inference.options import check_options
-from fusionzoo.inference.reading import ImageHeader, read_header, read_image
 from fusionzoo.inference.sources import normalise
-from fusionzoo.inference.writing import file_format, save_image
+from fusionzoo.readers.opening import read_header, read_image
+from fusionzoo.readers.reading import ImageHeader
+from fusionzoo.readers.writing import file_format, save_image
 
 __all__ = [
     "ImageHeader",

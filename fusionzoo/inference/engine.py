@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -210,6 +211,7 @@ class _Pair:
     index: int
     ir: Tensor  # (B, 1, H, W) in [0, 1]
     vi: Tensor  # the same: luma
+    luma: Tensor  # of the two the one that the result takes after
     chroma: Callable[[slice], Tensor] | None  # of rows: (B, 3, h, W): R - Y, G - Y, B - Y
     rows: list[slice]  # that are finished at a time
     alpha: Tensor | None  # (B, 1, H, W), raw
@@ -231,7 +233,8 @@ class _Pair:
     def _raw(self, fused: Tensor, rows: slice) -> Tensor:
         fused = fused.to(self.source.colors.device).to(self.dtype)
         if self.weight is not None:
-            fused = torch.lerp(self.vi[..., rows, :], fused, self.weight[..., rows, :])
+            alone = self.luma[..., rows, :]
+            fused = torch.lerp(alone, fused, self.weight[..., rows, :])
         if self.chroma is not None:
             # With CbCr kept, R - Y, G - Y and B - Y are kept too: the same as converting to YCbCr
             # and back, but exact for grey, whose differences are 0.
@@ -287,8 +290,12 @@ class _Preparation:
         weight = None
         if self.register is not None:
             other_grey, weight = self.register(other_grey.to(luma), luma)
+        elif other.valid is not None:
+            weight = _weight_of(other.valid, luma)
         greys = (other_grey, luma) if one is vi else (luma, other_grey)
-        return _Pair(index, *greys, chroma, rows, alpha, scale.limits, one, scale.dtype, weight)
+        return _Pair(
+            index, *greys, luma, chroma, rows, alpha, scale.limits, one, scale.dtype, weight
+        )
 
     def _rows(self, images: Tensor) -> list[slice]:
         """Which rows are converted at a time; autograd records all at once."""
@@ -308,7 +315,8 @@ class _Preparation:
                 self.hints.channels_first(source.shape, source.name)
 
     def _range_of(self, source: Source, vi: Source) -> Limits | None:
-        return self.vi_range if source is vi else self.ir_range
+        given = self.vi_range if source is vi else self.ir_range
+        return source.limits if given is None else given
 
 
 @dataclass(frozen=True)
@@ -457,6 +465,13 @@ def _fuse_pairs(pairs: Iterator[_Pair], network: _Network, batch_size: int) -> l
     for group in waiting.values():
         fuse(group)
     return [results[index] for index in sorted(results)]
+
+
+def _weight_of(valid: np.ndarray, like: Tensor) -> Tensor:
+    """How much of the fused image counts, where the other image has values in places only."""
+    weight = torch.from_numpy(valid).to(like)[None, None]
+    size = like.shape[-2], like.shape[-1]
+    return weight if weight.shape[-2:] == size else scale_to(weight, size)
 
 
 def _by_rows(convert: Callable[[slice], Tensor], rows: list[slice]) -> Tensor:

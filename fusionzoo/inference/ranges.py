@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from fusionzoo.errors import InputError
+from fusionzoo.readers.reading import UNIT_TOLERANCE
 
-#: How far beyond [0, 1] a float image may reach and still count as one in [0, 1]: rounding of
-#: half floats and of earlier conversions, not more.
-UNIT_TOLERANCE = 1e-3
 PERCENTILES = (0.5, 99.5)
 
 DTYPES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from fusionzoo.errors import InputError, InputTypeError
-from fusionzoo.inference.pillow import array_to_pil, icc_profile_of, plain
-from fusionzoo.inference.ranges import DTYPES, check_range, to_unit
-from fusionzoo.inference.reading import FILE_KINDS, open_image
+from fusionzoo.inference.ranges import DTYPES, Limits, check_range, find_limits, to_unit
+from fusionzoo.readers.content import FILE_KINDS
+from fusionzoo.readers.opening import decode
+from fusionzoo.readers.pillow import array_to_pil, icc_profile_of, plain
+from fusionzoo.readers.reading import Reading
 
 CHANNELS = (1, 3, 4)
 DTYPE_NAMES = "uint8, uint16, int16, int32, int64, float16, float32 or float64"
@@ -32,6 +34,9 @@ class Source:
         float_tensor: the argument is one, so gradients can pass.
         shape: of an array that is taken for a batch of grey images and may as well be one colour
             image with its channels first; None otherwise.
+        limits: the values that become 0 and 1 unless the call says others; None leaves them to
+            dtype and values.
+        valid: bool ``(H, W)``: where there are values at all; None: everywhere.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Source:
     give_back: Callable[[Tensor], Any]
     float_tensor: bool = False
     shape: tuple[int, ...] | None = None
+    limits: Limits | None = None
+    valid: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -49,14 +56,16 @@ class Source:
 
 
 def read_source(image: Any, name: str) -> Source:
-    """Open a file, PIL image, array or tensor.
+    """Open a file, reading, PIL image, array or tensor.
 
     Raises:
         InputError, InputTypeError, MissingFileError, FileError: naming `name`, the problem and
             the remedy.
     """
     if isinstance(image, FILE_KINDS):
-        image = open_image(image, name)
+        image = decode(image, name)
+    if isinstance(image, Reading):
+        return _from_reading(image, name)
     if isinstance(image, Image.Image):
         return _from_pil(image, name)
     if isinstance(image, np.ndarray):
@@ -65,12 +74,12 @@ def read_source(image: Any, name: str) -> Source:
         return _from_tensor(image, name)
     raise InputTypeError(
         f"{name} is a {type(image).__name__}; pass a path, PIL image, numpy array, torch tensor, "
-        "the bytes of a file, or a list of these"
+        "the bytes of a file, a fusionzoo.open_image(...), or a list of these"
     )
 
 
 def normalise(
-    image: np.ndarray | Tensor,
+    image: np.ndarray | Tensor | Reading,
     value_range: tuple[float, float] | None = None,
     *,
     name: str = "image",
@@ -80,13 +89,45 @@ def normalise(
     Gives ``(1, H, W)`` or, for colour, ``(3, H, W)``; alpha is dropped. Value ranges, dtypes and
     errors are those of :func:`fusionzoo.inference.fuse_images`: 8-bit values are divided by 255,
     floats in [0, 1] stay, anything else is mapped by its 0.5 and 99.5 percentiles or, if given,
-    by ``value_range=(lo, hi)``. What a path or PIL image holds can be passed as well.
+    by ``value_range=(lo, hi)``. What a path, reading or PIL image holds can be
+    passed as well; the own range of a reading counts before percentiles.
     """
     source = read_source(image, name)
-    unit, _ = to_unit(source.colors, check_range(value_range, "value_range"), name)
+    limits = check_range(value_range, "value_range") or source.limits
+    unit, _ = to_unit(source.colors, limits, name)
     if len(unit) != 1:
         raise InputError(f"{name} is a batch of {len(unit)} images; pass them one by one")
     return unit[0].to(torch.float32)
+
+
+def _from_reading(reading: Reading, name: str) -> Source:
+    values = reading.values
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3):
+        raise InputError(f"{name} has values of shape {values.shape}; a reading is (H, W[, 3])")
+    limits = check_range(reading.range, f"the range of {name}")
+    if reading.valid is not None:
+        values, limits = _filled(values, reading.valid, limits, name)
+    plain = _from_array(values, name)
+    return replace(
+        plain,
+        give_back=lambda stack: reading.with_values(plain.give_back(stack)),
+        limits=limits,
+        valid=reading.valid,
+        shape=None,
+    )
+
+
+def _filled(
+    values: np.ndarray, valid: np.ndarray, limits: Limits | None, name: str
+) -> tuple[np.ndarray, Limits]:
+    """The image with its least value where it has none, and the limits of the values it has."""
+    known = values[valid]
+    if not known.size:
+        raise InputError(f"{name} has no values at all, only places marked as without; replace it")
+    flat = torch.from_numpy(np.ascontiguousarray(known.reshape(1, 1, 1, -1)))
+    least = known.min()
+    filled = np.where(valid if values.ndim == 2 else valid[..., None], values, least)
+    return filled, limits or find_limits(flat, name)[0]
 
 
 def _from_pil(image: Image.Image, name: str) -> Source:

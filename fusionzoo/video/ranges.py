@@ -54,7 +54,7 @@ class StreamRange:
         """Return ``(lo, hi)`` of the next frame; None leaves it to the frame itself.
 
         Args:
-            image: the frame: an array, a tensor or a PIL image.
+            image: the frame: an array, a tensor, a PIL image or a reading.
             name: of the stream, for errors.
             passed: seconds since the frame before.
         """
@@ -62,7 +62,8 @@ class StreamRange:
             return self._given
         if self._now is not None and self._how == "fixed":
             return self._now
-        every = find_limits(read_source(image, name).colors, name)
+        source = read_source(image, name)
+        every = [source.limits] if source.limits else find_limits(source.colors, name)
         # The images of a batch are shown alike.
         found = fmean(low for low, _ in every), fmean(high for _, high in every)
         if self._now is None:

@@ -8,8 +8,9 @@ from typing import Any
 from fusionzoo.errors import InputError, InputTypeError
 from fusionzoo.inference.options import check_count
 from fusionzoo.inference.ranges import check_range
-from fusionzoo.inference.reading import FILE_KINDS, open_image
 from fusionzoo.overlap import ahead
+from fusionzoo.readers import decode
+from fusionzoo.readers.content import FILE_KINDS
 from fusionzoo.video.ranges import StreamRange
 
 __all__ = ["fuse_stream"]
@@ -98,7 +99,7 @@ def _opened(pair: Any, number: int) -> tuple[Any, Any]:
                 f"pairs[{number}]: {side} is a list; a stream takes one pair at a time"
             )
     ir, vi = (
-        open_image(image, f"{side}[{number}]") if isinstance(image, FILE_KINDS) else image
+        decode(image, f"{side}[{number}]") if isinstance(image, FILE_KINDS) else image
         for image, side in ((ir, "ir"), (vi, "vi"))
     )
     return ir, vi

@@ -172,5 +172,6 @@ def _unit_luma(
 ) -> tuple[Tensor, torch.device]:
     """An image of any kind as ``(B, 1, H, W)`` in [0, 1], and the device it was on."""
     source = read_source(image, name)
-    unit, _ = to_unit(source.colors, check_range(limits, f"{name}_range"), name)
+    chosen = check_range(limits, f"{name}_range") or source.limits
+    unit, _ = to_unit(source.colors, chosen, name)
     return to_grey(unit), source.colors.device

@@ -1,32 +1,24 @@
-"""Image files: what is refused before memory is taken, headers, and decoding to plain images."""
+"""Images that Pillow reads: headers, and decoding to plain images."""
 
 from __future__ import annotations
 
-import io
 import os
-import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from fusionzoo.errors import (
-    FileError,
-    FusionZooError,
-    InputError,
-    MissingFileError,
-    OutOfMemoryError,
-    warn,
-)
-from fusionzoo.inference.pillow import array_to_pil, orientation, plain
+from fusionzoo.errors import FusionZooError, InputError, OutOfMemoryError, warn
+from fusionzoo.readers.content import ImageFileLike, check_pixels, label_of, open_stream
+from fusionzoo.readers.pillow import array_to_pil, orientation, plain
+from fusionzoo.readers.reading import ImageHeader
 
 #: The formats that are read, by their names in Pillow. Pillow knows more; some of those start
 #: other programs (EPS: Ghostscript), or read values wrong (FITS).
@@ -36,20 +28,6 @@ READ_FORMATS = (
     # Not every Pillow has these.
     *(name for name in ("AVIF", "IM") if find_spec(f"PIL.{name.capitalize()}ImagePlugin")),
 )
-#: Environment variable: files of more pixels are refused.
-MAX_PIXELS_VARIABLE = "FUSIONZOO_MAX_PIXELS"
-DEFAULT_MAX_PIXELS = 128_000_000
-
-#: What holds an encoded image: a file's path, or a file's content.
-ImageFileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | io.BytesIO
-FILE_KINDS = (str, os.PathLike, bytes, bytearray, memoryview, io.BytesIO)
-
-_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 _TURNED = range(5, 9)  # EXIF orientations that swap width and height
 # Tags of TIFF.
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 256, 257, 258, 262, 274, 339
@@ -60,45 +38,47 @@ _UNSIGNED, _SIGNED, _WHITE_IS_ZERO = 1, 2, 0
 _limit_lock = threading.Lock()
 
 
-class ImageHeader(NamedTuple):
-    """What the header of an image file tells.
+def read_header(path: ImageFileLike) -> ImageHeader:
+    """Read an image file's size and mode without decoding it.
 
-    Attributes:
-        width: in pixels, of the upright image: as it is after EXIF orientation is applied.
-        height: the same.
-        mode: Pillow's name of what is stored: ``L``, ``RGB``, ``I;16``, ...
-        format: Pillow's name of the file format: ``PNG``, ``TIFF``, ...
-    """
-
-    width: int
-    height: int
-    mode: str
-    format: str
-
-
-def read_image(path: ImageFileLike) -> np.ndarray:
-    """Read an image file as an array ``(H, W)`` or ``(H, W, 3)`` of its own bit depth.
-
-    uint8 for 8-bit files, uint16 for 16-bit grey files, int32 and float32 for 32-bit grey TIFF.
-    EXIF orientation is applied; palettes become RGB, or grey if all their colours are; CMYK and
-    other colour spaces become RGB, 1-bit images 0 and 255; alpha is dropped. Of a file with
-    several pages or frames the first one is read, with a warning. 16-bit colour is read at 8 bits,
-    with a warning, since Pillow has no such mode.
-
-    The formats are those of `READ_FORMATS`. A file of more than 128 million pixels is refused
-    before memory is taken; the environment variable ``FUSIONZOO_MAX_PIXELS`` sets another limit.
-
-    Args:
-        path: of a regular file; or a file's content as ``bytes`` or ``io.BytesIO``.
+    The size is that of the upright image, the one that :func:`fusionzoo.inference.read_image`
+    gives.
 
     Raises:
-        MissingFileError: a FileNotFoundError: there is no such file.
-        FileError: an OSError: the file cannot be opened.
-        InputError: a ValueError: no regular file, no image, damaged, too large, or of a kind that
-            Pillow would read wrong.
-        OutOfMemoryError: a MemoryError.
+        MissingFileError, FileError, InputError: as
+            :func:`fusionzoo.inference.read_image`.
     """
-    image = open_image(path)
+    with opened(path) as image:
+        width, height = _upright_size(image)
+        return ImageHeader(width, height, image.mode, image.format or "")
+
+
+def decode(path: ImageFileLike, name: str | None = None, *, page: int | None = None) -> Image.Image:
+    """Decode a file to an upright PIL image of a plain mode.
+
+    Args:
+        path: a path or content.
+        name: the argument that it was given as, for errors.
+        page: which page or frame, from 0; None reads the first, and warns if there are others.
+
+    Raises:
+        MissingFileError, FileError, InputError, OutOfMemoryError: as
+            :func:`fusionzoo.open_image`.
+    """
+    label = label_of(path, name)
+    with opened(path, name) as image:
+        if page is not None:
+            _turn_to(image, page, label)
+        _warn_of_lost_bits(image, label)
+        if page is None:
+            _warn_of_more_pages(image, label)
+        correct = _correction(image, label)
+        _load(image)
+        return correct(plain(image))
+
+
+def values_of(image: Image.Image) -> np.ndarray:
+    """Return an image of a plain mode as an array ``(H, W)`` or ``(H, W, 3)``, without alpha."""
     array = np.asarray(image)
     if image.mode == "LA":
         return np.ascontiguousarray(array[..., 0])
@@ -108,41 +88,17 @@ def read_image(path: ImageFileLike) -> np.ndarray:
     return copied
 
 
-def read_header(path: ImageFileLike) -> ImageHeader:
-    """Read an image file's size and mode without decoding it.
-
-    The size is that of the upright image, the one that :func:`read_image` gives.
-
-    Raises:
-        MissingFileError, FileError, InputError: as :func:`read_image`.
-    """
-    with opened(path) as image:
-        width, height = _upright_size(image)
-        return ImageHeader(width, height, image.mode, image.format or "")
-
-
-def open_image(path: ImageFileLike, name: str | None = None) -> Image.Image:
-    """Decode a file to an upright PIL image of a plain mode; `name` goes into errors."""
-    label = _label(path, name)
-    with opened(path, name) as image:
-        _warn_of_lost_bits(image, label)
-        _warn_of_more_pages(image, label)
-        correct = _correction(image, label)
-        _load(image)
-        return correct(plain(image))
-
-
 @contextmanager
 def opened(path: ImageFileLike, name: str | None = None) -> Iterator[ImageFile.ImageFile]:
     """Open an image file as a PIL image that is not yet decoded.
 
     What its decoder raises within the ``with`` block becomes an error that names the file.
     """
-    label = _label(path, name)
-    with _stream(path, label) as stream:
+    label = label_of(path, name)
+    with open_stream(path, label) as stream:
         try:
             with _identified(stream) as image:
-                _check_pixels(image.size, label)
+                check_pixels(image.size, label)
                 yield image
         except FusionZooError:
             raise
@@ -161,37 +117,6 @@ def opened(path: ImageFileLike, name: str | None = None) -> Iterator[ImageFile.I
                 f"{label} cannot be read as an image ({error}); it may be damaged: replace it, or "
                 "convert it to .png or .tif"
             ) from error
-
-
-def _label(path: ImageFileLike, name: str | None) -> str:
-    if isinstance(path, str | os.PathLike):
-        return f"{name}: {path}" if name else str(path)
-    return name or "the image"
-
-
-def _stream(path: ImageFileLike, label: str) -> IO[bytes]:
-    if isinstance(path, io.BytesIO):
-        return io.BytesIO(path.getvalue())  # the caller's own keeps its position
-    if not isinstance(path, str | os.PathLike):
-        return io.BytesIO(path)
-    path = Path(path)
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise InputError(f"{label} is a folder; pass one image file")
-        if not stat.S_ISREG(mode):  # reading a FIFO may wait for ever
-            kind = _KINDS.get(stat.S_IFMT(mode), "no regular file")
-            raise InputError(f"{label} is {kind}; pass a regular image file")
-        return path.open("rb")
-    except InputError:
-        raise
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingFileError(f"{label}: no such file; check the path") from None
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        why = getattr(error, "strerror", None) or error
-        raise FileError(
-            f"{label} cannot be opened ({why}); check the path and its permissions"
-        ) from error
 
 
 def _identified(stream: IO[bytes]) -> ImageFile.ImageFile:
@@ -214,32 +139,6 @@ def _load(image: ImageFile.ImageFile) -> None:
             image.load()
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _check_pixels(size: tuple[int, int], label: str) -> None:
-    limit = _max_pixels()
-    if size[0] * size[1] > limit:
-        raise InputError(
-            f"{label} is {size[0]} x {size[1]} (width x height), {size[0] * size[1]:,} "
-            f"pixels, and the limit is {limit:,}; scale it down, or set the "
-            f"environment variable {MAX_PIXELS_VARIABLE}"
-        )
-
-
-def _max_pixels() -> int:
-    text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
-    if not text:
-        return DEFAULT_MAX_PIXELS
-    try:
-        limit = int(text)
-    except ValueError:
-        limit = 0
-    if limit < 1:
-        raise InputError(
-            f"{MAX_PIXELS_VARIABLE}={text!r} is no number of pixels; set an integer of at least 1, "
-            f"such as {DEFAULT_MAX_PIXELS}"
-        )
-    return limit
 
 
 def _upright_size(image: ImageFile.ImageFile) -> tuple[int, int]:
@@ -333,6 +232,14 @@ def _warn_of_lost_bits(image: ImageFile.ImageFile, label: str) -> None:
             return
 
 
+def _turn_to(image: ImageFile.ImageFile, page: int, label: str) -> None:
+    count = getattr(image, "n_frames", 1)
+    if page >= count:
+        raise InputError(f"{label} has no page {page}; it holds {count}, counted from 0")
+    image.seek(page)
+    check_pixels(image.size, label)
+
+
 def _warn_of_more_pages(image: ImageFile.ImageFile, label: str) -> None:
     if image.format == "MPO":  # a camera's JPEG and its preview
         return
@@ -343,4 +250,7 @@ def _warn_of_more_pages(image: ImageFile.ImageFile, label: str) -> None:
         count = 2
     if count > 1:
         pages = "pages" if image.format == "TIFF" else "frames"
-        warn(f"{label} holds several {pages} and only the first is read; save each to its own file")
+        warn(
+            f"{label} holds several {pages} and only the first is read; open another one by "
+            "fusionzoo.open_image(..., page=1), or save each to its own file"
+        )

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from fusionzoo.errors import FileError, InputError, InputTypeError, MissingFileError
 from fusionzoo.files import write_whole
-from fusionzoo.inference.pillow import array_to_pil, icc_profile_of
-from fusionzoo.inference.ranges import UNIT_TOLERANCE
+from fusionzoo.readers.pillow import array_to_pil, icc_profile_of
+from fusionzoo.readers.reading import UNIT_TOLERANCE, Reading
+from fusionzoo.readers.table import writer_of
 
 #: The formats that are written, by their names in Pillow. Others scale the image (icons), need
 #: other programs, or hold black and white alone.
@@ -39,12 +40,16 @@ _WITH_PROFILE = ("PNG", "JPEG", "TIFF", "WEBP", "AVIF")
 
 
 def file_format(path: str | os.PathLike[str]) -> str:
-    """Return Pillow's name of the format that :func:`save_image` writes to such a path.
+    """Return the name of the format, in most cases Pillow's, that :func:`save_image` writes there.
 
     Raises:
-        InputError: the suffix is none of a format that is written.
+        InputError: the suffix is none of a format that is written, or its library is missing.
     """
     path = Path(path)
+    writer = writer_of(path)
+    if writer is not None:
+        writer.load(path)
+        return writer.module.upper()
     name = Image.registered_extensions().get(path.suffix.lower())
     if name not in WRITE_FORMATS or name not in Image.SAVE:
         raise InputError(
@@ -54,7 +59,9 @@ def file_format(path: str | os.PathLike[str]) -> str:
     return name
 
 
-def save_image(path: str | os.PathLike[str], image: Image.Image | np.ndarray | Tensor) -> None:
+def save_image(
+    path: str | os.PathLike[str], image: Image.Image | np.ndarray | Tensor | Reading
+) -> None:
     """Write an image under its final name only when it is whole.
 
     The image is encoded in memory, written under a temporary name in the same folder and then
@@ -68,7 +75,9 @@ def save_image(path: str | os.PathLike[str], image: Image.Image | np.ndarray | T
             ``(1|3|4, H, W)`` / ``(1, C, H, W)``. uint8 is written as it is. uint16, int16, int32
             and int64 are grey; they need PNG (0 ... 65535) or TIFF (what int32 holds). Floats lie
             in [0, 1] and are rounded to 8 bits, but grey floats of any range are kept, as 32-bit
-            floats, in TIFF.
+            floats, in TIFF. ``.npy`` holds every dtype. A reading of
+            :func:`fusionzoo.open_image`, or what was fused of one, keeps its metadata where the
+            format can.
 
     Raises:
         MissingFileError: a FileNotFoundError: the folder does not exist.
@@ -79,7 +88,12 @@ def save_image(path: str | os.PathLike[str], image: Image.Image | np.ndarray | T
     name = file_format(path)
     if not path.parent.is_dir():
         raise MissingFileError(f"{path}: the folder {path.parent} does not exist; make it first")
-    content = _encoded(_writable(image, name, path), name, path)
+    writer = writer_of(path)
+    if writer is not None:
+        content = writer.load(path).encode(_as_reading(image, path), path)
+    else:
+        plain = image.values if isinstance(image, Reading) else image
+        content = _encoded(_writable(plain, name, path), name, path)
     try:
         write_whole(path, content)
     except OSError as error:
@@ -87,6 +101,20 @@ def save_image(path: str | os.PathLike[str], image: Image.Image | np.ndarray | T
             f"{path} cannot be written ({error.strerror or error}); free space on that disk, check "
             "the folder's permissions, or choose another folder"
         ) from error
+
+
+def _as_reading(image: Any, path: Path) -> Reading:
+    if isinstance(image, Reading):
+        return image
+    if isinstance(image, Image.Image):
+        return Reading(np.asarray(image), "image")
+    if isinstance(image, Tensor):
+        return Reading(_channels_last(image.detach().cpu(), path), "image")
+    if isinstance(image, np.ndarray):
+        return Reading(image, "image")
+    raise InputTypeError(
+        f"{path}: cannot write a {type(image).__name__}; pass a PIL image, array or tensor"
+    )
 
 
 def _encoded(picture: Image.Image, name: str, path: Path) -> bytes:
