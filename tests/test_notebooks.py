@@ -10,7 +10,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 BYTES = 700_000
 
@@ -30,7 +31,26 @@ def stem(path):
 
 
 def test_there_are_notebooks():
-    assert {path.stem for path in NOTEBOOKS} >= {"quickstart", "train_your_own", "medical"}
+    names = {"quickstart", "train_your_own", "medical", "alignment", "video"}
+    assert {path.stem for path in NOTEBOOKS} >= names
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
+def test_colab_opens_this_notebook_and_installs_what_it_needs(path):
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    cells = nbformat.read(path, as_version=4).cells
+    repository = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    address = repository["project"]["urls"]["Changelog"].removesuffix("CHANGELOG.md")
+    place = address.removeprefix("https://github.com/") + f"examples/{path.name}"
+    assert f"](https://colab.research.google.com/github/{place})" in cells[0].source
+    setup = cells[1].source
+    assert 'if "google.colab" in sys.modules:' in setup
+    assert f"git clone -q --depth 1 {address.removesuffix('/blob/main/')}\n" in setup
+    extras = set(re.search(r"pip install -q '\.\[(.*)\]'", setup)[1].split(","))
+    assert extras <= repository["project"]["optional-dependencies"].keys()
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    needed = {"plot": r"import plot\b", "video": r"import av\b|fusionzoo\.video"}
+    assert extras == {extra for extra, used in needed.items() if re.search(used, code)}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
