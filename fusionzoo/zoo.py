@@ -446,7 +446,8 @@ def _model(
         weights.load_state(model.network, state, source=source)
     model.eval()
     entry = MODELS[config["model"]]
-    model.card_facts = _card_facts(entry, weights.published_as(source))
+    # By the values, not by the file: a copy may be stored in another precision.
+    model.card_facts = _card_facts(entry, weights.identified(model.network.state_dict())[1])
     return model if device is None else _moved(model, device)
 
 

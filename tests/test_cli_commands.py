@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from cli_helpers import environment, run_cli, small_model
+from entries import update_entry
 
 import fusionzoo
 from fusionzoo import cli, weights
@@ -191,8 +192,8 @@ def published(tmp_path, monkeypatch):
     table = tmp_path / "weights.json"
     facts = {"origin": "a test", "training_data": "none", "weights_licence": "CC0-1.0"}
     facts["hub_repo"] = None
-    cfg = weights.update_weights_table("didfuse", home / "didfuse", table=table, **facts)
-    weights.update_weights_table("didfuse.far", home / "didfuse", table=table, **facts)
+    cfg = update_entry("didfuse", home / "didfuse", table=table, **facts)
+    update_entry("didfuse.far", home / "didfuse", table=table, **facts)
     monkeypatch.setenv("FUSIONZOO_HOME", str(home))
     real = weights.weights_table
     monkeypatch.setattr(weights, "weights_table", lambda path=None: real(path or table))

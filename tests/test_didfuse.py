@@ -33,6 +33,19 @@ def test_sum_and_average():
     assert torch.allclose(FusionLayer("average", gamma=0.3)(ir, vi), 0.3 * ir + 0.7 * vi)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rule", "nope"), ("channel_attention", "l2"), ("gamma", 2), ("gain", 0), ("gain", math.inf)],
+)
+def test_wrong_options_are_refused_when_made_and_when_set(name, value):
+    with pytest.raises(ValueError, match=str(value)):
+        FusionLayer(**{name: value})
+    layer = FusionLayer()
+    with pytest.raises(ValueError, match=str(value)):
+        setattr(layer, name, value)
+    assert getattr(layer, name) == getattr(FusionLayer(), name)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_gain_raises_contrast_and_keeps_means(rule):
     ir, vi = features()

@@ -174,6 +174,7 @@ def test_nothing_in_common_writes_nothing(folders, tmp_path, capsys):
         (["--fused", "{}/nowhere"], "no such folder of fused images"),
         (["--fused", "{}/ours", "--protocol", "cdfuse"], "did you mean 'cddfuse'?"),
         (["--fused", "{}/ours", "--metrics", "SDD"], "did you mean 'SD'"),
+        (["--fused", "{}/ours", "--metrics", ""], "--metrics names no metric"),
         (["--fused", "{}/ours", "-o", "{}/out.xlsx"], "name a file that ends in"),
         (["--fused", "{}/ours", "--plot", "{}/out.gif"], "name a file that ends in"),
         (["--fused", "{}/ours", "-o", "{}/fifo.csv"], "fifo.csv is no regular file"),

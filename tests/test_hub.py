@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli_helpers import environment
+from entries import update_entry
 from hub_server import TOKEN, HubServer
 from safetensors.torch import save
 
@@ -109,7 +110,7 @@ def table(monkeypatch, tmp_path):
 def cfg(server, table, tmp_path):
     """A model on the hub and in a table of published weights, not on this machine."""
     made = small_model().save_pretrained(tmp_path / "made")
-    cfg = weights.update_weights_table(KEY, made, table=table, **FACTS)
+    cfg = update_entry(KEY, made, table=table, **FACTS)
     server.add(PUBLISHED, files_of(made), tag=cfg.hub_revision)
     return cfg
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
+from entries import update_entry
 from safetensors.torch import load_file, save_file
 
 import fusionzoo
@@ -74,7 +75,7 @@ def published(monkeypatch, tmp_path):
 
     def publish(key, model):
         folder = model.save_pretrained(home / key)
-        weights.update_weights_table(key, folder, table=table, **FACTS)
+        update_entry(key, folder, table=table, **FACTS)
         return folder
 
     return publish
@@ -522,11 +523,16 @@ def test_the_card_of_published_weights_keeps_licence_and_paper(tmp_path):
     assert "the published weights `coconet` (trained on: TNO (30 pairs)" in card
 
 
-def test_a_copy_of_published_weights_is_known_by_its_hash(tmp_path):
-    copy = fusionzoo.load("didfuse", rule="sum").save_pretrained(tmp_path / "copy")
+@pytest.mark.parametrize(
+    ("key", "options", "licence"),
+    # The second is stored in half precision, and its copy in single.
+    [("didfuse", {"rule": "sum"}, "mit"), ("ifesnet", {}, "mit")],
+)
+def test_a_copy_of_published_weights_is_known_by_its_values(key, options, licence, tmp_path):
+    copy = fusionzoo.load(key, **options).save_pretrained(tmp_path / "copy")
     card = (fusionzoo.load(copy).save_pretrained(tmp_path / "m") / "README.md").read_text()
-    assert "license: mit\n" in card
-    assert "the published weights `didfuse`" in card
+    assert f"license: {licence}\n" in card
+    assert f"the published weights `{key}`" in card
 
 
 def test_the_card_of_own_weights_has_the_paper_and_no_licence(folder):

@@ -4,8 +4,10 @@ import dataclasses
 import json
 import pickle
 
+import entries
 import pytest
 import torch
+from entries import update_entry
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -305,7 +307,7 @@ def test_long_lists_of_keys_are_cut():
 
 def test_the_table_measures_what_it_says(folder, tmp_path):
     table = tmp_path / "weights.json"
-    entry = weights.update_weights_table("didfuse.tag", folder, table=table, commit="abc", **FACTS)
+    entry = update_entry("didfuse.tag", folder, table=table, commit="abc", **FACTS)
     assert weights.weights_table(table) == {"didfuse.tag": entry}
     assert entry.file == "didfuse.tag/model.safetensors"
     assert entry.commit == "abc"
@@ -315,10 +317,10 @@ def test_the_table_measures_what_it_says(folder, tmp_path):
 
 def test_updating_keeps_facts_and_other_entries(folder, tmp_path):
     table = tmp_path / "weights.json"
-    other = weights.update_weights_table("b", folder, table=table, **FACTS)
-    old = weights.update_weights_table("a", folder, table=table, **FACTS)
+    other = update_entry("b", folder, table=table, **FACTS)
+    old = update_entry("a", folder, table=table, **FACTS)
     save_file({"w": torch.ones(5)}, folder / WEIGHTS_NAME)
-    new = weights.update_weights_table("a", folder, table=table, training_data="TNO")
+    new = update_entry("a", folder, table=table, training_data="TNO")
     read = weights.weights_table(table)
     assert list(read) == ["a", "b"]
     assert read["b"] == other
@@ -330,27 +332,27 @@ def test_updating_keeps_facts_and_other_entries(folder, tmp_path):
 def test_the_tag_follows_the_version_where_weights_or_options_change(folder, tmp_path, monkeypatch):
     table = tmp_path / "weights.json"
     facts = {key: fact for key, fact in FACTS.items() if key != "hub_repo"}
-    first = weights.update_weights_table("a", folder, table=table, **facts)
+    first = update_entry("a", folder, table=table, **facts)
     assert (first.hub_repo, first.hub_revision) == ("fusionzoo/a", f"v{__version__}")
     for version, change in (
         ("8.0", lambda: save_file({"w": torch.ones(5)}, folder / WEIGHTS_NAME)),
         ("9.0", lambda: (folder / CONFIG_NAME).write_text(json.dumps({**CONFIG, "options": {}}))),
     ):
         before = weights.weights_table(table)["a"]
-        monkeypatch.setattr(weights.table, "__version__", version)
-        assert weights.update_weights_table("a", folder, table=table) == before
+        monkeypatch.setattr(entries, "__version__", version)
+        assert update_entry("a", folder, table=table) == before
         change()
-        assert weights.update_weights_table("a", folder, table=table).hub_revision == f"v{version}"
+        assert update_entry("a", folder, table=table).hub_revision == f"v{version}"
 
 
 def test_measured_and_unknown_facts_cannot_be_given(folder, tmp_path):
     table = tmp_path / "weights.json"
     with pytest.raises(ValueError, match="'sha256' is measured"):
-        weights.update_weights_table("a", folder, table=table, sha256="00", **FACTS)
+        update_entry("a", folder, table=table, sha256="00", **FACTS)
     with pytest.raises(ValueError, match="'licence' is no field"):
-        weights.update_weights_table("a", folder, table=table, licence="MIT", **FACTS)
+        update_entry("a", folder, table=table, licence="MIT", **FACTS)
     with pytest.raises(ValueError, match="also give training_data, weights_licence"):
-        weights.update_weights_table("a", folder, table=table, origin="x")
+        update_entry("a", folder, table=table, origin="x")
     assert not table.exists()
 
 

@@ -29,6 +29,7 @@ from shutil import copytree
 
 import cards
 import golden
+from entries import update_entry
 from figures import read_figures
 from measure import measure, stale_runs, tidied
 from runs import RUNS_NAME, Benchmark, Run, read_benchmark
@@ -287,7 +288,7 @@ def _table_with(key: str, facts: dict[str, str]) -> bytes:
     with tempfile.TemporaryDirectory() as temporary:
         table = Path(temporary, TABLE.name)
         table.write_bytes(TABLE.read_bytes())
-        weights.update_weights_table(key, folder, table=table, **facts)
+        update_entry(key, folder, table=table, **facts)
         return table.read_bytes()
 
 

@@ -189,7 +189,9 @@ def _check(args: argparse.Namespace) -> tuple[list[Pair], list[str]]:
         raise UsageError("--set is for models that fuse on the fly; give --model")
     if args.metrics is not None:
         given = [name for names in args.metrics for name in names.split(",") if name]
-        args.metrics = list(dict.fromkeys(given)) or None
+        args.metrics = list(dict.fromkeys(given))
+        if not given:
+            raise UsageError("--metrics names no metric; leave the option out for all of them")
     from fusionzoo.evaluation.measuring import find_sources
     from fusionzoo.evaluation.plots import check_plot
     from fusionzoo.evaluation.reports import check_report

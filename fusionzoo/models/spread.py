@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,7 @@ def check_gain(gain: float) -> None:
     """Refuse a gain that :func:`spread` has no use for.
 
     Raises:
-        InputError: ``gain`` is not above 0.
+        InputError: ``gain`` is not above 0, or not finite.
     """
-    if not gain > 0:
-        raise InputError(f"gain must be above 0, not {gain}")
+    if not 0 < gain < math.inf:
+        raise InputError(f"gain must be a finite number above 0, not {gain}")

@@ -6,19 +6,16 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from fusionzoo._version import __version__
 from fusionzoo.errors import InputError, MissingFileError
-from fusionzoo.files import write_whole
 from fusionzoo.weights.files import (
     WEIGHTS_NAME,
     existing_file,
     read_config,
-    read_safetensors,
     readable,
     state_bytes,
 )
@@ -26,17 +23,12 @@ from fusionzoo.weights.files import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Fields that nobody types by hand.
-MEASURED = ("file", "sha256", "fingerprint", "size", "parameters")
-
 #: The environment variable that names a folder of model folders.
 HOME_VARIABLE = "FUSIONZOO_HOME"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parent / "checkpoints"
 _TABLE = _PACKAGE / "weights.json"
-# What batch norm keeps beside its parameters; a file does not tell the two apart.
-_NOT_PARAMETERS = ("running_mean", "running_var")
 _FINGERPRINT_DIGITS = 16
 
 
@@ -142,14 +134,6 @@ def packaged_folder(key: str) -> Path | None:
     return file and file.parent
 
 
-def published_as(file: str | Path) -> str | None:
-    """Return the key of the published weights that a file is a copy of; None if it is none."""
-    size = Path(file).stat().st_size
-    alike = {key: cfg.sha256 for key, cfg in weights_table().items() if cfg.size == size}
-    sha256 = sha256_of(file) if alike else None
-    return next((key for key, known in alike.items() if known == sha256), None)
-
-
 def identified(state: Mapping[str, Tensor]) -> tuple[str, str | None]:
     """Return the SHA-256 of a state as a file, and the key of the published weights that it is of.
 
@@ -250,71 +234,3 @@ def _remedy(path: Path) -> str:
         "delete it and install the package again; or, if you mean to use these weights, "
         f"load their folder by its path: {path.parent}"
     )
-
-
-# For maintainers ----------------------------------------------------------------------------------
-
-
-def update_weights_table(
-    key: str,
-    folder: str | Path | None = None,
-    *,
-    table: str | Path | None = None,
-    **facts: str | None,
-) -> WeightsCfg:
-    """Bring a key's entry in line with its file; hash, size and parameters are measured.
-
-    Args:
-        key: ``"model"`` or ``"model.tag"``.
-        folder: what ``save_pretrained`` wrote; by default ``checkpoints/<key>`` of the checkout.
-        table: another table than the packaged ``weights.json``.
-        facts: the entry's other fields; those left out are kept from the entry as it is now.
-            Without ``hub_repo`` that is ``fusionzoo/<key>``; changed weights or options get this
-            version's tag as their ``hub_revision``.
-
-    Returns:
-        The new entry, which has been written to the table.
-
-    Raises:
-        MissingFileError: no weights, or no config, in the folder.
-        InputError: a fact is no field of ``WeightsCfg``, is measured, or is needed and missing.
-    """
-    free = [f.name for f in fields(WeightsCfg) if f.name not in MEASURED]
-    for name in facts:
-        if name not in free:
-            why = "is measured from the file" if name in MEASURED else "is no field of WeightsCfg"
-            raise InputError(f"{name!r} {why}; give any of {', '.join(free)}")
-
-    if folder is None:
-        folder = _CHECKOUT / key
-    file = Path(folder) / WEIGHTS_NAME
-    state, _ = read_safetensors(file)
-
-    path = _TABLE if table is None else Path(table)
-    entries = {k: asdict(v) for k, v in weights_table(path).items()} if path.exists() else {}
-    entry = entries.get(key, {})
-    found = fingerprint(folder)
-    if entry.get("hub_repo") is None:
-        entry["hub_repo"] = f"fusionzoo/{key}"
-    if entry.get("hub_revision") is None or entry.get("fingerprint") != found:
-        entry["hub_revision"] = f"v{__version__}"
-    entry.update(facts)
-    entry.update(
-        file=f"{key}/{WEIGHTS_NAME}",
-        sha256=sha256_of(file),
-        fingerprint=found,
-        size=file.stat().st_size,
-        parameters=sum(
-            tensor.numel()
-            for name, tensor in state.items()
-            # Orders and flags are buffers, too: parameters are floating.
-            if tensor.is_floating_point() and not name.endswith(_NOT_PARAMETERS)
-        ),
-    )
-    missing = sorted({"origin", "training_data", "weights_licence"} - entry.keys())
-    if missing:
-        raise InputError(f"{key!r} is new in the table: also give {', '.join(missing)}")
-    entries[key] = asdict(WeightsCfg(**entry))
-    text = json.dumps(dict(sorted(entries.items())), indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, text.encode())
-    return WeightsCfg(**entries[key])

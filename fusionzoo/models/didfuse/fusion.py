@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,19 @@ CHANNEL_ATTENTION = ("none", "absolute", "signed")
 
 _EPS = 1e-6
 _LEVELS = 256  # eq. 9 sums over grey levels 0 … 255
+
+
+def _check_gamma(gamma: float) -> None:
+    if not 0.0 <= gamma <= 1.0:
+        raise InputError(f"gamma must lie in [0, 1], not {gamma}")
+
+
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "rule": lambda rule: check_choice("rule", rule, RULES),
+    "channel_attention": lambda name: check_choice("channel_attention", name, CHANNEL_ATTENTION),
+    "gamma": _check_gamma,
+    "gain": check_gain,
+}
 
 
 class FusionLayer(nn.Module):
@@ -51,17 +66,18 @@ class FusionLayer(nn.Module):
         guided_eps: float = 1e-2,
     ) -> None:
         super().__init__()
-        check_choice("rule", rule, RULES)
-        check_choice("channel_attention", channel_attention, CHANNEL_ATTENTION)
-        check_gain(gain)
-        if not 0.0 <= gamma <= 1.0:
-            raise InputError(f"gamma must lie in [0, 1], not {gamma}")
         self.rule = rule
         self.channel_attention = channel_attention
         self.gamma = gamma
         self.gain = gain
         self.guided_size = guided_size
         self.guided_eps = guided_eps
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Check the paper's options also where they are set later: ``fusion.rule = "l1"``."""
+        if check := _CHECKS.get(name):
+            check(value)
+        super().__setattr__(name, value)
 
     def extra_repr(self) -> str:
         return f"rule={self.rule!r}, channel_attention={self.channel_attention!r}, gain={self.gain}"
