@@ -6,6 +6,7 @@ import variants
 from cli_helpers import pairs_folder
 from results_helpers import made_benchmark, publish
 
+from fusionzoo.cli import main
 from fusionzoo.errors import InputError, ResultError
 
 PLAN = """\
@@ -57,3 +58,20 @@ def test_training_that_fails_is_told(folder, tmp_path):
 def test_a_plan_is_needed(tmp_path):
     with pytest.raises(InputError, match="names the variants"):
         variants.variants_table(tmp_path)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.filterwarnings("ignore:::lightning")
+def test_a_run_that_is_there_is_measured_if_it_is_the_variants(folder, tmp_path):
+    root = pairs_folder(tmp_path / "pairs", ["a", "b", "c"], color=False, size=64)
+    command = ["fit", "--config", "lapnet.tiny", f"--data.root={root}"]
+    command += ["--data.crop_size=32", "--data.pairs_per_epoch=2", "--data.batch_size=2"]
+    command += ["--data.holdout=1", "--trainer.max_epochs=1", "--model.init_args.channels=4"]
+    command += [f"--trainer.default_root_dir={tmp_path / 'runs'}", "--trainer.accelerator=cpu"]
+    assert main([*command, "--trainer.enable_progress_bar=false"]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    with pytest.raises(InputError, match=r"init_args\.channels is 4, and the variant's is 8"):
+        ablate.main(["didfuse", "--trained", f"as it is={run}"], folder.parent)
+    assert not (folder / variants.ROWS_NAME).exists()
+    ablate.main(["didfuse", "--trained", f"4 channels={run}"], folder.parent)
+    assert list(variants.read_rows(folder)) == ["4 channels"]

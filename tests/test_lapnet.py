@@ -9,7 +9,7 @@ from data_helpers import asset
 import fusionzoo
 from fusionzoo.cli import main
 from fusionzoo.models.lapnet import losses
-from fusionzoo.models.lapnet.network import LapNetNetwork, bounded, double, halve
+from fusionzoo.models.lapnet.network import bounded, double, halve
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +22,23 @@ def pair():
 def network():
     """A network that says something: its last layers do not stand at zero."""
     torch.manual_seed(0)
-    network = LapNetNetwork(channels=8, levels=3)
+    network = fusionzoo.create_model("lapnet", channels=8, levels=3).network
     for layer in (network.blocks[0].say, network.mix):
         torch.nn.init.normal_(layer.weight, std=0.5)
     return network.eval()
+
+
+def descent(model, pair, term, lr, steps):
+    """One term of the losses at each step of Adam on their sum."""
+    optimizer = torch.optim.Adam(model.network.parameters(), lr)
+    values = []
+    for _ in range(steps):
+        terms = model.losses(model.network(*pair), *pair)
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        values.append(terms[term].item())
+    return values
 
 
 def test_the_pyramid_is_exact(pair):
@@ -51,7 +64,7 @@ def test_halving_and_doubling_are_each_other_turned_round(pair):
 def test_untrained_it_is_a_plain_pyramid(pair):
     """Gains of 1 and the mean of the bases: the sum of both, less the mean of their bases."""
     ir, vi = pair
-    network = LapNetNetwork(channels=8, levels=2, bound=None)
+    network = fusionzoo.create_model("lapnet", channels=8, levels=2, bound=None).network
     low = halve(halve(torch.cat(pair, 1))).mean(1, keepdim=True)
     torch.testing.assert_close(network(ir, vi), ir + vi - double(double(low)), atol=1e-6, rtol=0)
 
@@ -105,15 +118,7 @@ def test_what_lies_beyond_the_reach_does_not_matter(network):
 def test_ablations_train(options, pair):
     torch.manual_seed(0)
     model = fusionzoo.create_model("lapnet", channels=8, **options)
-    ir, vi = pair
-    optimizer = torch.optim.Adam(model.network.parameters(), 2e-3)
-    values = []
-    for _ in range(4):
-        terms = model.losses(model.network(ir, vi), ir, vi)
-        optimizer.zero_grad()
-        terms["loss"].backward()
-        optimizer.step()
-        values.append(float(terms["loss"]))
+    values = descent(model, pair, "loss", lr=2e-3, steps=4)
     assert values[-1] < values[0]
     assert all(p.grad is not None for p in model.network.parameters())
 
@@ -137,20 +142,12 @@ def test_every_configuration_trains_from_the_command_line(config, tmp_path):
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.filterwarnings("ignore:::lightning")
 def test_a_network_learns_from_a_teacher(pair, tmp_path):
-    ir, vi = pair
     torch.manual_seed(0)
     terms = [f"weight_{name}" for name in ("vif", "qabf", "ssim", "scd", "brightness", "target")]
     alone = dict.fromkeys(terms, 0.0)
     model = fusionzoo.create_model("lapnet", channels=8, depth=1, teacher="lapnet", **alone)
     model.on_fit_start()
-    optimizer = torch.optim.Adam(model.network.parameters(), 5e-3)
-    values = []
-    for _ in range(20):
-        found = model.losses(model.network(ir, vi), ir, vi)
-        optimizer.zero_grad()
-        found["loss"].backward()
-        optimizer.step()
-        values.append(found["teacher"].item())
+    values = descent(model, pair, "teacher", lr=5e-3, steps=20)
     assert values[-1] < 0.7 * values[0]
     model.save_pretrained(tmp_path)  # without the teacher
     state = safetensors.torch.load_file(tmp_path / "model.safetensors")

@@ -1,23 +1,27 @@
 """Train variants of a model at a small, equal budget, and measure them on the pairs held back.
 
     python tools/ablate.py KEY --data ROOT [ROOT ...] [--only NAME ...]
+    python tools/ablate.py KEY --trained NAME=RUN [NAME=RUN ...]
 
 ``checkpoints/KEY/ablations.yaml`` names the variants: the options of the model that differ from the
 training configuration, and the budget that all of them get. Each variant is one ``fusionzoo fit``
 with the same seed and the same draws. The pairs that the configuration holds back are fused,
 rounded to 8 bits and measured. ``checkpoints/KEY/ablations.csv`` gets a row for each variant, and
 documents with the marker ``<!-- table: ablations KEY -->`` the table. Variants that the file holds
-already are left alone.
+already are left alone. ``--trained`` measures runs of ``fusionzoo fit`` that exist, such as the one
+that became the published weights. A run with other options than its variant's is refused.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +32,9 @@ from runs import read_benchmark
 from variants import MEASURED, ROWS_NAME, read_plan, read_rows, rows_text
 
 import fusionzoo
+from fusionzoo.cli.configs import find_config, read_config
 from fusionzoo.data import FusionDataModule
-from fusionzoo.errors import ResultError
+from fusionzoo.errors import InputError, ResultError, check_choice
 from fusionzoo.evaluation import evaluate_pairs, fused_by
 from fusionzoo.files import write_whole
 
@@ -40,15 +45,23 @@ def main(arguments: Sequence[str] | None = None, checkpoints: Path = ROOT / "che
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("key", help="of the weights whose folder has an ablations.yaml")
-    parser.add_argument("--data", nargs="+", required=True, metavar="ROOT", help="training roots")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", nargs="+", metavar="ROOT", help="training roots")
+    what.add_argument("--trained", nargs="+", metavar="NAME=RUN", help="measure these runs of fit")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="variants to run now")
     args = parser.parse_args(arguments)
     folder = checkpoints / args.key
     plan, rows = read_plan(folder), read_rows(folder)
+    runs = dict(given.rpartition("=")[::2] for given in args.trained or ())
+    for name in runs:
+        check_choice("--trained", name, plan["variants"])
     for name, options in plan["variants"].items():
-        if name in rows or (args.only and name not in args.only):
+        if name in rows or name not in (runs or args.only or plan["variants"]):
             continue
-        rows[name] = trained_and_measured(plan, options or {}, args.data)
+        if runs:
+            rows[name] = measured(checked(Path(runs[name]), plan, options or {}))
+        else:
+            rows[name] = trained_and_measured(plan, options or {}, args.data)
         ordered = {known: rows[known] for known in plan["variants"] if known in rows}
         write_whole(folder / ROWS_NAME, rows_text(ordered).encode())
         print(f"{name}: {rows[name]}", flush=True)
@@ -74,10 +87,46 @@ def trained_and_measured(
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise ResultError(f"{' '.join(command)}\n{done.stderr}")
-        (run,) = Path(runs).glob("*/pretrained")
-        model = fusionzoo.load(run)
-        config = yaml.safe_load((run.parent / "config.yaml").read_text(encoding="utf-8"))
-    module = FusionDataModule(**config["data"])
+        (run,) = Path(runs).iterdir()
+        return measured(run)
+
+
+def checked(run: Path, plan: Mapping[str, Any], options: Mapping[str, Any]) -> Path:
+    """Return the run, if its options, data and epochs are those of the variant.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    usual = read_config(find_config(plan["config"]))
+    config = _config_of(run)
+    wanted = {
+        "model.init_args": {
+            **_defaults(config["model"]["class_path"]),
+            **usual["model"].get("init_args", {}),
+            **options,
+        },
+        "data": {k: v for k, v in {**usual["data"], **plan.get("data", {})}.items() if k != "root"},
+        "trainer": {"max_epochs": plan["epochs"]},
+    }
+    found = {**config, "model.init_args": config["model"]["init_args"]}
+    for part, values in wanted.items():
+        for name, value in values.items():
+            if found[part].get(name) != value:
+                raise InputError(
+                    f"{run}: {part}.{name} is {found[part].get(name)!r}, and the variant's is "
+                    f"{value!r}; give the run of that variant"
+                )
+    return run
+
+
+def measured(run: Path) -> dict[str, float]:
+    """Measure what a run of ``fusionzoo fit`` trained, on the pairs that it held back.
+
+    Raises:
+        ResultError: an image could not be measured.
+    """
+    model = fusionzoo.load(run / "pretrained")
+    module = FusionDataModule(**_config_of(run)["data"])
     module.setup("validate")
     pairs = module.datasets["val"].pairs
     method = remembering(fused_by("variant", model))
@@ -89,6 +138,17 @@ def trained_and_measured(
         for name in names:
             values[name] = float(f"{evaluation.mean('variant', name):.4g}")
     return values
+
+
+def _config_of(run: Path) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    return config
+
+
+def _defaults(class_path: str) -> dict[str, Any]:
+    module, _, name = class_path.rpartition(".")
+    parameters = inspect.signature(getattr(import_module(module), name)).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 if __name__ == "__main__":

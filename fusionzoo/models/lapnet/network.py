@@ -60,13 +60,13 @@ class LapNetNetwork(nn.Module):
 
     def __init__(
         self,
-        channels: int = 32,
-        depth: int = 2,
-        levels: int = 5,
-        shared: bool = True,
-        residual: float = 0.1,
-        base: str = "learned",
-        bound: float | None = 0.5,
+        channels: int,
+        depth: int,
+        levels: int,
+        shared: bool,
+        residual: float,
+        base: str,
+        bound: float | None,
     ) -> None:
         super().__init__()
         check_choice("base", base, BASES)
