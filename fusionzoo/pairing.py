@@ -6,6 +6,10 @@ a path with one ``*``, which stands for the name, subfolders included: ``all/*_i
 ``all/*_vi.png`` pair ``all/night/01_ir.png`` with ``all/night/01_vi.png`` as ``night/01``. A
 pattern without an image ending (``*_ir``, ``*_ir.*``) takes every image ending.
 
+NumPy arrays and DICOM files (`ARRAY_ENDINGS`) count where a place holds no pictures at all, since
+features, masks and the like often lie beside pictures; or where a pattern asks for them. Files of
+raw values (`RAW_ENDINGS`) count only where a pattern asks for them.
+
 Hidden files and folders, and files without an image ending, are passed over. Links to folders are
 followed once. Nothing here opens a file or needs torch.
 """
@@ -20,7 +24,9 @@ from pathlib import Path
 from fusionzoo.errors import InputError, MissingFileError
 
 __all__ = [
+    "ARRAY_ENDINGS",
     "IMAGE_ENDINGS",
+    "RAW_ENDINGS",
     "Pair",
     "PairError",
     "Problem",
@@ -38,6 +44,12 @@ IMAGE_ENDINGS = frozenset(
     )
 )
 
+#: Of files that hold images where nothing else does.
+ARRAY_ENDINGS = frozenset((".npy", ".npz", ".dcm"))
+#: Of files of raw values, without header.
+RAW_ENDINGS = frozenset((".raw", ".bin", ".dat"))
+
+_ANY_ENDING = IMAGE_ENDINGS | ARRAY_ENDINGS | RAW_ENDINGS
 _SHOWN_PROBLEMS = 40
 
 Place = str | os.PathLike[str]
@@ -166,7 +178,7 @@ class _Place:
                 f"{place}: write one * in a pattern, in place of the pair's name, as in *_ir.png"
             )
         ending = Path(pattern).suffix
-        if ending.lower() not in IMAGE_ENDINGS:
+        if ending.lower() not in _ANY_ENDING:
             ending = ""
         before, after = pattern.removesuffix(ending).split("*")
         return cls(Path(*parts[:first]), before, after, ending.lower())
@@ -174,6 +186,8 @@ class _Place:
     def name_of(self, path: Path) -> str | None:
         """The name of an image below the folder, None where its path does not fit."""
         if self.ending not in ("", path.suffix.lower()):
+            return None
+        if not self.ending and path.suffix.lower() in RAW_ENDINGS:
             return None
         stem = path.relative_to(self.folder).with_suffix("").as_posix()
         end = len(stem) - len(self.after)
@@ -195,10 +209,10 @@ def _images_of(place: _Place) -> tuple[dict[str, Path], list[Problem]]:
         raise MissingFileError(f"{place.folder}: no such folder; check the path")
     files: dict[str, Path] = {}
     problems: list[Problem] = []
-    for path in _walk(place.folder, problems):
-        name = place.name_of(path)
-        if name is None:
-            continue
+    walked = [(place.name_of(path), path) for path in _walk(place.folder, problems)]
+    named = [(name, path) for name, path in walked if name is not None]
+    pictures = [(name, path) for name, path in named if path.suffix.lower() in IMAGE_ENDINGS]
+    for name, path in pictures or named:
         if name in files:
             what = f"has the same name as {files[name].name}"
             problems.append(Problem(path, what, "keep one of the two"))
@@ -226,7 +240,7 @@ def _walk(folder: Path, problems: list[Problem]) -> Iterator[Path]:
         subfolders = []
         for child in children:
             path = here / child.name
-            is_image = path.suffix.lower() in IMAGE_ENDINGS
+            is_image = path.suffix.lower() in _ANY_ENDING
             try:
                 if child.name.startswith("."):
                     continue

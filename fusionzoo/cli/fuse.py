@@ -26,7 +26,7 @@ from fusionzoo.cli.parser import Parser, given_path, given_text
 from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.overlap import ahead
-from fusionzoo.pairing import Problem, folder_of, is_pattern, pair_up
+from fusionzoo.pairing import RAW_ENDINGS, Problem, folder_of, is_pattern, pair_up
 from fusionzoo.video.names import is_video
 
 #: Of those that are told in one line where nothing can be fused.
@@ -34,8 +34,8 @@ _SHOWN_PROBLEMS = 3
 
 _EPILOG = """\
 Two folders: files are a pair if their paths below the two folders are the same up to the ending.
-Results go to the same place below OUT, as .png, or as .tif where the visible file is .tif (so that
-16-bit and float images keep their depth). Broken pairs and files without partner are reported, and
+Results go to the same place below OUT, as .png, or as .tif or .npy where the visible file is so
+(16-bit and float images keep their depth). Broken pairs and files without partner are reported, and
 all others are fused. Results that exist are kept, unless --overwrite is given.
 
 Two patterns: a * stands for the pair's name, in quotes: 'all/*_ir.png' 'all/*_vi.png'. All else is
@@ -81,8 +81,13 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     # A single file is replaced, as -o does everywhere; of folders only the rest is done.
     single = _is_single(args.ir)
     todo = [job for job in jobs if single or args.overwrite or not job.out.exists()]
+    if args.raw and not any(_is_raw(path) for job in jobs for path in (job.ir, job.vi)):
+        raise UsageError(
+            f"--raw {args.raw} is for files that end in {', '.join(sorted(RAW_ENDINGS))}, and "
+            "there is none; rename the file, or quote a pattern such as 'ir/*.raw'"
+        )
     start = time.monotonic()
-    failed = _fuse_all(todo, fuse, args.batch_size, debug)
+    failed = _fuse_all(todo, fuse, args, debug)
 
     done = len(todo) - failed
     passed = time.monotonic() - start
@@ -158,6 +163,13 @@ def _parser() -> Parser:
             help=f"values of {side.upper()} that become black and white; by default all of 8-bit "
             "images, the 0.5 and 99.5 percentiles of others",
         )
+    parser.add_argument(
+        "--raw",
+        type=_raw,
+        metavar="WxH:TYPE",
+        help="how values lie in files of raw values (.raw, .bin, .dat), such as 640x512:uint16; "
+        "uint16be is big-endian, and +64 at the end passes over 64 bytes",
+    )
     add_align_options(parser)
     add_video_options(parser)
     return parser
@@ -169,6 +181,16 @@ def _tile(text: str) -> int | str:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r}: write auto, off or a number of pixels")
     return int(text)
+
+
+def _raw(text: str) -> str:
+    from fusionzoo.readers.raw import raw_layout
+
+    try:
+        raw_layout(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def _bytes(text: str) -> float:
@@ -266,8 +288,10 @@ def _plan_folders(ir: Path, vi: Path, out: Path) -> tuple[list[Job], list[Proble
 
 def _result_name(visible: Path) -> Path:
     """The name of a result: lossless, and as deep as the visible file."""
-    keeps = visible.suffix.lower() in (".tif", ".tiff")
-    return visible if keeps else visible.with_suffix(".png")
+    ending = visible.suffix.lower()
+    if ending in (".npy", ".npz", *RAW_ENDINGS):
+        return visible.with_suffix(".npy")
+    return visible if ending in (".tif", ".tiff") else visible.with_suffix(".png")
 
 
 def _fuser(
@@ -296,13 +320,15 @@ def _fuser(
     )
 
 
-def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug: bool) -> int:
+def _fuse_all(
+    jobs: list[Job], fuse: Callable[..., Any], args: argparse.Namespace, debug: bool
+) -> int:
     """Fuse and write; returns how many failed, each of which is reported by a line."""
     failed = 0
     for folder in {job.out.parent for job in jobs}:
         make_folder(folder, "-o")
     with progress("fusing", len(jobs), "pairs") as bar:
-        for job, error in _results(jobs, fuse, batch_size):
+        for job, error in _results(jobs, fuse, args.batch_size, args.raw):
             bar.advance()
             if error is not None:
                 failed += 1
@@ -311,7 +337,7 @@ def _fuse_all(jobs: list[Job], fuse: Callable[..., Any], batch_size: int, debug:
 
 
 def _results(
-    jobs: list[Job], fuse: Callable[..., Any], batch_size: int
+    jobs: list[Job], fuse: Callable[..., Any], batch_size: int, raw: str | None
 ) -> Iterator[tuple[Job, Exception | None]]:
     """Fuse and write: one thread decodes, one fuses, and this one writes, all at the same time.
 
@@ -320,7 +346,7 @@ def _results(
     """
     from fusionzoo.inference import save_image
 
-    decoded = ahead(_decoded(jobs, batch_size), 1)
+    decoded = ahead(_decoded(jobs, batch_size, raw), 1)
     with closing(ahead(_fused(decoded, fuse), 1)) as fused:
         for job, image in fused:
             try:
@@ -333,27 +359,36 @@ def _results(
                 yield job, None
 
 
-def _decoded(jobs: list[Job], batch_size: int) -> Generator[list[tuple[Job, Any, Any]], None, None]:
+def _decoded(
+    jobs: list[Job], batch_size: int, raw: str | None
+) -> Generator[list[tuple[Job, Any, Any]], None, None]:
     """Batches of pairs with their images, or the error that stands in a pair's way twice."""
     for start in range(0, len(jobs), batch_size):
         batch: list[tuple[Job, Any, Any]] = []
         for job in jobs[start : start + batch_size]:
             try:
-                batch.append((job, _image(job.ir, "ir"), _image(job.vi, "vi")))
+                batch.append((job, _image(job.ir, "ir", raw), _image(job.vi, "vi", raw)))
             except Exception as error:
                 batch.append((job, error, error))
         yield batch
 
 
-def _image(path: Path, name: str) -> Any:
+def _is_raw(path: Path) -> bool:
+    return path.suffix.lower() in RAW_ENDINGS
+
+
+def _image(path: Path, name: str, raw: str | None) -> Any:
     """The decoded image; of a large one the path, so that it is in memory while it is fused only.
 
     Raises:
         FusionZooError: it cannot be read.
     """
     from fusionzoo.readers import opening, pictures
+    from fusionzoo.readers.raw import read_raw
     from fusionzoo.readers.table import format_of
 
+    if raw is not None and _is_raw(path):
+        return read_raw(path, raw)
     if format_of(path, name) is None:
         with pictures.opened(path, name) as header:
             if header.width * header.height > _LARGE:

@@ -49,9 +49,9 @@ def raw_layout(text: str) -> RawLayout:
     found = _PATTERN.fullmatch(str(text).strip().lower())
     if found is None or found[4] not in _TYPES or not (int(found[1]) and int(found[2])):
         raise InputError(
-            f"raw={text!r}: write WIDTHxHEIGHT:TYPE, such as 640x512:uint16, with a TYPE of "
-            f"{', '.join(_TYPES)}; uint16be is big-endian, 640x512x3 colour, +64 at the end passes "
-            "over 64 bytes"
+            f"raw={text!r} tells no layout; write WIDTHxHEIGHT:TYPE, such as 640x512:uint16, with "
+            f"a TYPE of {', '.join(_TYPES)}; uint16be is big-endian, 640x512x3 colour, +64 at "
+            "the end passes over 64 bytes"
         )
     dtype = np.dtype(found[4]).newbyteorder(">" if found[5] == "be" else "<")
     channels = 3 if found[3] else 1

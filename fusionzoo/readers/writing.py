@@ -77,7 +77,8 @@ def save_image(
             in [0, 1] and are rounded to 8 bits, but grey floats of any range are kept, as 32-bit
             floats, in TIFF. ``.npy`` holds every dtype. A reading of
             :func:`fusionzoo.open_image`, or what was fused of one, keeps its metadata where the
-            format can.
+            format can; where the format has no such values (°C in PNG), its ``range`` becomes
+            black and white, in 16 bits for grey PNG, else 8.
 
     Raises:
         MissingFileError: a FileNotFoundError: the folder does not exist.
@@ -92,7 +93,7 @@ def save_image(
     if writer is not None:
         content = writer.load(path).encode(_as_reading(image, path), path)
     else:
-        plain = image.values if isinstance(image, Reading) else image
+        plain = _shown(image, name) if isinstance(image, Reading) else image
         content = _encoded(_writable(plain, name, path), name, path)
     try:
         write_whole(path, content)
@@ -115,6 +116,28 @@ def _as_reading(image: Any, path: Path) -> Reading:
     raise InputTypeError(
         f"{path}: cannot write a {type(image).__name__}; pass a PIL image, array or tensor"
     )
+
+
+def _shown(reading: Reading, name: str) -> np.ndarray:
+    """The values in a picture's format: as they are where it holds them, else by their range."""
+    values = reading.values
+    is_grey, tiff = values.ndim == 2, name == "TIFF"
+    if values.dtype == np.uint8 or (
+        is_grey and (tiff or (name == "PNG" and values.dtype == np.uint16))
+    ):
+        return values
+    unit = values.astype(np.float64)
+    if reading.range is not None:
+        low, high = reading.range
+    else:
+        low, high = float(unit.min()), float(unit.max())
+        if values.dtype.kind == "f" and low >= -UNIT_TOLERANCE and high <= 1 + UNIT_TOLERANCE:
+            low, high = 0.0, 1.0
+    unit = np.clip((unit - low) / (high - low or 1.0), 0, 1)
+    unit = np.nan_to_num(unit)
+    steps, dtype = (65535, np.uint16) if is_grey and name == "PNG" else (255, np.uint8)
+    scaled: np.ndarray = np.rint(unit * steps).astype(dtype)
+    return scaled
 
 
 def _encoded(picture: Image.Image, name: str, path: Path) -> bytes:
