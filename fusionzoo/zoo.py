@@ -467,8 +467,8 @@ def _moved(model: FusionModule, device: torch.device | str) -> FusionModule:
 def _network(read: _Read, options: Mapping[str, Any]) -> tuple[nn.Module, Roles]:
     """The network that a config describes with its weights, and what its two images are.
 
-    Where an option is missing, strange, or one that only training heeds, the model's class makes
-    the network: it has the defaults, and the errors.
+    Where an option is strange, or one that only training heeds, the model's class makes the
+    network: it has the errors. So it does where a missing option's default takes Python to compute.
     """
     import torch
 
@@ -478,9 +478,11 @@ def _network(read: _Read, options: Mapping[str, Any]) -> tuple[nn.Module, Roles]
     if entry is not None and stored.keys() <= entry.option_names():
         build = entry.network_builder()
         wanted = inspect.signature(build).parameters.keys()
-        heeded = {*wanted, "task"} & stored.keys()
-        if wanted <= stored.keys() and options.keys() <= heeded:
-            chosen = {name: {**stored, **options}[name] for name in heeded}
+        later = wanted - stored.keys()
+        known = {**(entry.option_defaults() if later else {}), **stored}
+        heeded = {*wanted, "task"} & known.keys()
+        if wanted <= known.keys() and options.keys() <= heeded:
+            chosen = {name: {**known, **options}[name] for name in heeded}
             task = chosen.pop("task", entry.tasks[0])
             check_choice("task", task, ROLES)
             with torch.inference_mode(False), torch.random.fork_rng(devices=[]):

@@ -10,6 +10,7 @@ from cli_helpers import asset
 from torch.nn import functional as F
 
 import fusionzoo
+from fusionzoo.inference import fuse_images
 from fusionzoo.models.coconet.losses import (
     adaptive_terms,
     adaptive_weights,
@@ -138,6 +139,45 @@ def test_attention_is_a_softmax_of_channel_products():
     assert torch.allclose(attention(x).double(), expected.view_as(x), atol=1e-5)
 
 
+def test_attention_by_the_papers_and_by_the_released_rule():
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 7, 7)
+    for rule in ("paper", "released"):
+        attention = ChannelAttention(6, positions=49, rule=rule)
+        p, q, h = (getattr(attention, name)(x).flatten(2).double() for name in "pqh")
+        sums = torch.einsum("bcn,bdn->bcd", p, q)
+        if rule == "paper":
+            assert attention.gamma is None
+            expected = torch.einsum("bcd,bdn->bcn", sums.softmax(-1), h) + h
+        else:
+            assert attention.gamma.item() == 0
+            torch.nn.init.constant_(attention.gamma, 0.7)
+            weights = (sums.max(-1, keepdim=True)[0] - sums).softmax(-1)
+            expected = 0.7 * torch.einsum("bcd,bdn->bcn", weights, h) + h
+        assert torch.allclose(attention(x).double(), expected.view_as(x), atol=1e-4)
+    with pytest.raises(ValueError, match="attention_rule"):
+        ChannelAttention(6, positions=49, rule="unscaled")
+
+
+def test_unscaled_sums_are_those_of_the_whole_image_in_tiles_too():
+    network = small(variant="released", attention_rule="paper").network.eval()
+    for mam in network.mams:
+        for parameter in (*mam.attention.p.parameters(), *mam.attention.q.parameters()):
+            parameter.data *= (
+                0.3  # no near-one-hot map, which would look alike for parts of the sums
+            )
+    ir, vi = (2 * image - 1 for image in real_pair())
+    ir, vi = (image.repeat(1, 1, 7, 1)[..., :16] for image in (ir, vi))
+    how = {"value_range": (-1.0, 1.0), "size_multiple": 8, "min_size": 16}
+    with torch.no_grad():
+        whole = fuse_images(network, ir / 2 + 0.5, vi / 2 + 0.5, tile="off", **how)
+        tiled = fuse_images(network, ir / 2 + 0.5, vi / 2 + 0.5, tile=1, reach=network.reach, **how)
+        network.attention_rule = "scaled"  # means over tiles, in place of sums
+        wrong = fuse_images(network, ir / 2 + 0.5, vi / 2 + 0.5, tile=1, reach=network.reach, **how)
+    assert (tiled - whole).abs().max() < 1e-5
+    assert (wrong - whole).abs().max() > 1e-4
+
+
 def test_attention_of_a_large_image_is_that_of_its_patches():
     """Sums over positions would make logits grow with the image."""
     torch.manual_seed(0)
@@ -164,6 +204,8 @@ def test_size_of_the_network_is_the_sheets():
         {"attention": False},
         {"attention": False, "backbone": False},
         *({"vgg_levels": levels} for levels in (["low"], ["middle"], ["high"])),
+        {"attention_rule": "paper"},
+        {"variant": "released", "attention_rule": "released"},
         {"vgg_levels": ["middle", "high"]},
     ],
     ids=str,
@@ -171,7 +213,7 @@ def test_size_of_the_network_is_the_sheets():
 def test_ablations_of_the_architecture_train_all_they_have(options):
     model = small(**options)
     for module in model.network.modules():
-        if isinstance(module, ChannelAttention):
+        if isinstance(module, ChannelAttention) and module.gamma is not None:
             torch.nn.init.ones_(module.gamma)  # at 0 nothing reaches the attention map
     ir, vi = torch.rand(2, 2, 1, 32, 40)
     model.network(ir, vi).mean().backward()
@@ -401,7 +443,8 @@ def test_medical_model_keeps_the_functional_images_colour():
 @pytest.mark.parametrize(
     "options",
     [{"task": "x"}, {"weight_rule": "x"}, {"contrast": "x"}, {"fixed_sigma": 2.0},
-     {"fixed_gamma": -1.0}, {"gain": 0.0}, {"level_weights": []}, {"vgg_levels": ["deep"]}],
+     {"fixed_gamma": -1.0}, {"gain": 0.0}, {"level_weights": []}, {"vgg_levels": ["deep"]},
+     {"attention_rule": "x"}, {"variant": "x"}],
 )  # fmt: skip
 def test_wrong_options_are_refused_by_name(options):
     (name,) = options

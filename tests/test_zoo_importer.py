@@ -186,7 +186,9 @@ def test_models_without_an_importer_say_so(monkeypatch):
 
     table = {**MODELS, "plain": replace(MODELS["didfuse"], name="plain", importer=None)}
     monkeypatch.setattr(zoo, "MODELS", table)
-    with pytest.raises(ValueError, match="'plain' has no importer; models that have one: didfuse"):
+    with pytest.raises(
+        ValueError, match="'plain' has no importer; models that have one: coconet, didfuse, smf"
+    ):
         zoo.import_weights("plain", "a", "b")
 
 

@@ -1,5 +1,6 @@
 """load: from names, folders and checkpoints, and what it refuses."""
 
+import inspect
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 import fusionzoo
 from fusionzoo import weights, zoo
 from fusionzoo.errors import FileError, InputError, InputTypeError, MissingFileError
-from fusionzoo.models import DEFAULT_MODEL
+from fusionzoo.models import DEFAULT_MODEL, MODELS
 from fusionzoo.weights import CONFIG_NAME, WEIGHTS_NAME
 
 FACTS = {"origin": "a test", "training_data": "none", "weights_licence": "MIT", "hub_repo": None}
@@ -635,3 +636,25 @@ def test_shipped_folders_are_all_in_the_table(monkeypatch):
         for file in folder.glob(f"*/{WEIGHTS_NAME}")
     }
     assert shipped == set(weights.weights_table())
+
+
+def test_options_that_came_after_the_weights_take_their_defaults(monkeypatch, tmp_path):
+    """Configs of earlier versions lack later options; their networks need no Lightning for that."""
+    model = fusionzoo.create_model("smfnet", channels=32)
+    folder = model.save_pretrained(tmp_path / "saved")
+    config = json.loads((folder / "config.json").read_text())
+    del config["options"]["variant"]
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(zoo, "_model", None)
+    ir, vi = torch.rand(2, 1, 1, 16, 16)
+    assert torch.equal(zoo.load_network(folder)(ir, vi), model.fuse(ir, vi))
+    with pytest.raises(ValueError, match=r"unexpected|missing"):
+        zoo.load_network(folder, options={"variant": "released"})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_defaults_read_from_the_source_are_those_of_the_class(name):
+    defaults = MODELS[name].option_defaults()
+    parameters = inspect.signature(MODELS[name].model_class()).parameters
+    assert {key: parameters[key].default for key in defaults} == defaults
+    assert parameters.keys() - defaults.keys() <= {"vgg_levels", "level_weights", "stabilizer"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -140,6 +141,30 @@ class ModelEntry:
 
     def option_names(self) -> frozenset[str]:
         """Names of the options of the model's class, read from its source: nothing is imported."""
+        constructor = self._constructor()
+        _, *options = (*constructor.args.args, *constructor.args.kwonlyargs)  # without self
+        return frozenset(option.arg for option in options)
+
+    def option_defaults(self) -> dict[str, Any]:
+        """Defaults of the options, read likewise; those that take Python to compute are left out.
+
+        An option that is missing in a stored config came after the version that wrote it. Its
+        default is what the weights were made with.
+        """
+        arguments = self._constructor().args
+        placed = arguments.args[len(arguments.args) - len(arguments.defaults) :]
+        pairs = [
+            *zip(placed, arguments.defaults, strict=True),
+            *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+        ]
+        defaults = {}
+        for option, default in pairs:
+            if default is not None:
+                with suppress(ValueError):
+                    defaults[option.arg] = ast.literal_eval(default)
+        return defaults
+
+    def _constructor(self) -> ast.FunctionDef:
         module, _, name = self.path.partition(":")
         spec = find_spec(module)
         assert spec, f"{self.name}: there is no {module}"
@@ -154,8 +179,7 @@ class ModelEntry:
             for node in model.body
             if isinstance(node, ast.FunctionDef) and node.name == "__init__"
         )
-        _, *options = (*constructor.args.args, *constructor.args.kwonlyargs)  # without self
-        return frozenset(option.arg for option in options)
+        return constructor
 
 
 def build_table(entries: Iterable[ModelEntry]) -> Mapping[str, ModelEntry]:
@@ -206,6 +230,20 @@ MODELS: Mapping[str, ModelEntry] = build_table(
             paper="https://arxiv.org/abs/2211.10960",
             year=2023,
             tasks=("infrared-visible", "medical"),
+            importer=Importer(
+                path="fusionzoo.models.coconet.importer:import_coconet",
+                files=("file",),
+                source="https://github.com/runjia0124/CoCoNet (logs/latest.pth)",
+                licence="MIT; VGG-19 part CC BY 4.0",
+                options=MappingProxyType(
+                    {
+                        "variant": "released",
+                        "attention_rule": "released",
+                        "vgg_levels": ["low", "middle", "high"],
+                        "gain": 1.0,
+                    }
+                ),
+            ),
         ),
         ModelEntry(
             name="didfuse",
@@ -243,6 +281,13 @@ MODELS: Mapping[str, ModelEntry] = build_table(
             paper="https://arxiv.org/abs/2407.06159",
             year=2025,
             tasks=("infrared-visible", "medical"),
+            importer=Importer(
+                path="fusionzoo.models.smfnet.importer:import_smfnet",
+                files=("file",),
+                source="https://github.com/Abraham-Einstein/SMFNet (models/model_VIF.pth)",
+                licence="none published by the authors",
+                options=MappingProxyType({"variant": "released"}),
+            ),
         ),
     )
 )

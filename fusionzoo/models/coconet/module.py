@@ -35,6 +35,13 @@ class CoCoNet(FusionModule):
             (eqs 13–14).
         attention: channel attention; Table 2 turns it off.
         backbone: VGG features in the skips; Table 2 turns them off.
+        attention_rule: ``paper`` (Fig. 4: unscaled sums, no γ), ``released`` (each row's maximum
+            less the sums, and a learned γ that starts at 0) or ``scaled`` (means, so that patches
+            and whole images agree, and γ), with which the shipped weights were trained.
+        variant: ``paper``, or ``released`` for weights of the authors (``fusionzoo
+            import-weights``): the network of the released code, which differs from the paper.
+        as_test_script: what the released test script computes: batch norm by each image's own
+            statistics, of images in 0…255; for ``variant="released"``.
         vgg_levels: which of ``low``, ``middle``, ``high`` VGG features take part (Table 3).
         gain: contrast of fused images about their mean, before tanh; 1 is the paper's. Weighted
             means of both sources have less contrast than either, which this gives back; training
@@ -84,6 +91,9 @@ class CoCoNet(FusionModule):
         fixed_norm_from: int | None = None,
         lr: float = 1e-4,
         vgg_weights: str | None = None,
+        attention_rule: str = "scaled",
+        variant: str = "paper",
+        as_test_script: bool = False,
     ) -> None:
         check_choice("task", task, ROLES)
         check_choice("weight_rule", weight_rule, ("softmax", "released"))
@@ -93,7 +103,9 @@ class CoCoNet(FusionModule):
                 raise InputError(f"{key} must lie in [0, 1], not {value}")
         if not 1 <= len(level_weights) <= 5:
             raise InputError(f"level_weights must hold 1 to 5 numbers, not {len(level_weights)}")
-        super().__init__(build(attention, backbone, vgg_levels, gain))
+        super().__init__(
+            build(attention, backbone, vgg_levels, gain, attention_rule, variant, as_test_script)
+        )
         self.save_hyperparameters(ignore=["vgg_weights"])
         self._vgg_weights = vgg_weights
         # VGG that only the losses use: outside of what checkpoints and optimizers see.

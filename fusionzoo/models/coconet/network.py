@@ -2,58 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fusionzoo.errors import InputError
+from fusionzoo.errors import InputError, check_choice
 from fusionzoo.models.spread import check_gain, spread
 from fusionzoo.strips import Inner, Over, at_once
 
-from .vgg import VGGFeatures
+from .vgg import ReleasedVGGFeatures, VGGFeatures
 
 WIDTHS = (32, 64, 128, 256)
 LEVELS = ("low", "middle", "high")  # of VGG: 64, 128, 256 channels
+ATTENTION_RULES = ("scaled", "paper", "released")
+VARIANTS = ("paper", "released")
 _SLOPE = 0.2
 _TRAINED_ON = 64  # edge of the paper's training patches in pixels
 _REACH = 2 / 3  # of `gain` about the mean, before tanh; further off, contrast is as trained
+_RELEASED_REACH = 112  # 74 down through its VGG, 35 up again
 
 
 class ConvBlock(nn.Module):
-    """3×3 convolution, batch norm, LeakyReLU: the order of section 3.3.
-
-    The released code has LeakyReLU before batch norm.
-    """
+    """3×3 convolution, batch norm, LeakyReLU: the order of section 3.3."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm: nn.Module = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(self.norm(self.conv(x)), _SLOPE)
 
 
-class ChannelAttention(nn.Module):
-    """Attention between channels (Fig. 4): ``γ · softmax(M_P M_Qᵀ) H + H``, γ learned from 0.
+class ReleasedBlock(ConvBlock):
+    """3×3 convolution, LeakyReLU, batch norm: the order of the released code.
 
-    The C×C logits are sums over all positions, so they would grow with the image and saturate.
-    Here they are means, times the square root of ``positions``, the number of positions in a
-    training patch at this level: there this is the usual scaled dot product, and larger images
-    give the same attention as patches of them.
+    Args:
+        in_channels: of its input.
+        out_channels: of its output.
+        norm: the released code's last block has none.
+        own_statistics: norm by the statistics of each image at test time, too.
     """
 
-    def __init__(self, channels: int, positions: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: bool = True, own_statistics: bool = False
+    ) -> None:
+        super().__init__(in_channels, out_channels)
+        if not norm:
+            self.norm = nn.Identity()
+        elif own_statistics:
+            self.norm = OwnStatistics(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(F.leaky_relu(self.conv(x), _SLOPE))
+
+
+class OwnStatistics(nn.BatchNorm2d):
+    """Batch norm that takes the statistics of each image alone at test time.
+
+    This is what batch norm gives for single images in a program that never calls ``eval()``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return super().forward(x)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+class ChannelAttention(nn.Module):
+    """Attention between channels (Fig. 4): ``γ · softmax(M_P M_Qᵀ) H + H``, by one of three rules.
+
+    ``paper``: without γ. The C×C logits are sums over all positions: they grow with the image, and
+    the map comes near one-hot.
+
+    ``scaled``: γ is learned from 0, as in the released code. The logits are means over the
+    positions, times the square root of ``positions``, the number of positions in a training patch
+    at this level: there this is the usual scaled dot product, and larger images give the same
+    attention as patches of them.
+
+    ``released``: γ is learned from 0. The logits are each row's largest sum less the sums, so that
+    a channel attends to those least like it. (What is common to a row does not change its softmax.)
+    """
+
+    def __init__(self, channels: int, positions: int, rule: str = "scaled") -> None:
         super().__init__()
+        check_choice("attention_rule", rule, ATTENTION_RULES)
         self.p = nn.Conv2d(channels, channels, 3, padding=1)
         self.q = nn.Conv2d(channels, channels, 3, padding=1)
         self.h = nn.Conv2d(channels, channels, 3, padding=1)
-        self.gamma = nn.Parameter(torch.zeros(1))
+        self.gamma = None if rule == "paper" else nn.Parameter(torch.zeros(1))
         self.scale = positions**0.5
+        self.rule = rule
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attend(x, self.map(self.p(x), self.q(x)))
@@ -63,15 +107,17 @@ class ChannelAttention(nn.Module):
         return self.logits(p, q).softmax(-1)
 
     def logits(self, p: Tensor, q: Tensor) -> Tensor:
-        """What :meth:`map` is the softmax of: a mean over the positions."""
+        """What :meth:`map` is the softmax of: a mean over the positions, or a sum (unscaled)."""
         logits = p.flatten(2) @ q.flatten(2).transpose(1, 2)
-        return logits.float() * (self.scale / p[0, 0].numel())
+        if self.rule == "scaled":
+            return logits.float() * (self.scale / p[0, 0].numel())
+        return logits.float() if self.rule == "paper" else -logits.float()
 
     def attend(self, x: Tensor, attention: Tensor) -> Tensor:
         """Add to each channel what the map lets in of all."""
         h = self.h(x)
         attended = (attention.to(h.dtype) @ h.flatten(2)).view_as(h)
-        return self.gamma * attended + h
+        return attended + h if self.gamma is None else self.gamma * attended + h
 
 
 class MultiLevelAttention(nn.Module):
@@ -80,9 +126,11 @@ class MultiLevelAttention(nn.Module):
     ``attention=False`` merges them as they are; without VGG features there is one map to merge.
     """
 
-    def __init__(self, channels: int, sources: int, positions: int, attention: bool) -> None:
+    def __init__(
+        self, channels: int, sources: int, positions: int, attention: bool, rule: str = "scaled"
+    ) -> None:
         super().__init__()
-        self.attention = ChannelAttention(channels, positions) if attention else None
+        self.attention = ChannelAttention(channels, positions, rule) if attention else None
         self.merge = nn.Conv2d(sources * channels, channels, 3, padding=1)
         self.sources = sources
 
@@ -118,11 +166,13 @@ class MultiLevelAttention(nn.Module):
 class Up(nn.Module):
     """Twice the size, half the channels; merged with the skip."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, block: Callable[..., nn.Module]
+    ) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.block = nn.Sequential(
-            ConvBlock(2 * out_channels, out_channels), ConvBlock(out_channels, out_channels)
+            block(2 * out_channels, out_channels), block(out_channels, out_channels)
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
@@ -132,6 +182,8 @@ class Up(nn.Module):
 
 class CoCoNetNetwork(nn.Module):
     """U-Net with multi-level attention; 6.8 M trained parameters and 0.6 M of frozen VGG-19.
+
+    ``variant="released"`` has 6.8 M and 2.3 M.
 
     ``network(ir, vi)`` takes images ``(B, 1, H, W)`` in [-1, 1], H and W multiples of 8, and
     returns the fused image of that shape in (-1, 1), in train and eval mode alike.
@@ -143,13 +195,19 @@ class CoCoNetNetwork(nn.Module):
         vgg_levels: which VGG maps take part: some of ``low``, ``middle``, ``high`` (Table 3).
         gain: contrast of the fused image about its mean, before tanh; it falls to 1 with the
             distance from the mean. 1 is the paper's.
+        attention_rule: see :class:`ChannelAttention`.
+        variant: ``released`` is the network of the released code: LeakyReLU before batch norm, no
+            norm in the last block, VGG-19 as :class:`~.vgg.ReleasedVGGFeatures` gives it.
+        as_test_script: compute what the released test script does, which never calls ``eval()``
+            and reads images in 0…255: batch norm takes each image's own statistics. ``released``
+            only.
     """
 
     size_multiple = 8
     min_size = 16  # two positions a side at the lowest level
     value_range = (-1.0, 1.0)
     bytes_per_pixel = 2200  # measured
-    reach = 88  # 53 down to the bottom, 35 up again
+    reach: int | None = 88  # 53 down to the bottom, 35 up again
 
     def __init__(
         self,
@@ -157,20 +215,31 @@ class CoCoNetNetwork(nn.Module):
         backbone: bool = True,
         vgg_levels: tuple[str, ...] = LEVELS,
         gain: float = 1.0,
+        attention_rule: str = "scaled",
+        variant: str = "paper",
+        as_test_script: bool = False,
     ) -> None:
         super().__init__()
         check_gain(gain)
+        check_choice("variant", variant, VARIANTS)
+        check_choice("attention_rule", attention_rule, ATTENTION_RULES)
+        released = variant == "released"
+        if as_test_script and not released:
+            raise InputError('as_test_script goes with variant "released" only')
         unknown = set(vgg_levels) - set(LEVELS)
         if unknown or not vgg_levels:
             listed = ", ".join(map(repr, LEVELS))
             raise InputError(f"vgg_levels must be some of {listed}, not {vgg_levels!r}")
-        self.vgg = VGGFeatures() if backbone else None
+        self.vgg = (ReleasedVGGFeatures() if released else VGGFeatures()) if backbone else None
+        block: Callable[..., nn.Module] = ConvBlock
+        if released:
+            block = partial(ReleasedBlock, own_statistics=as_test_script)
         widths = WIDTHS
-        self.down1 = nn.Sequential(ConvBlock(2, widths[0]), ConvBlock(widths[0], widths[0]))
-        self.down2 = nn.Sequential(ConvBlock(widths[0], widths[1]), ConvBlock(widths[1], widths[1]))
-        self.down3 = nn.Sequential(ConvBlock(widths[1], widths[2]), ConvBlock(widths[2], widths[2]))
-        self.down4 = ConvBlock(widths[2], widths[3])
-        self.bottom = ConvBlock(widths[3], widths[3])
+        self.down1 = nn.Sequential(block(2, widths[0]), block(widths[0], widths[0]))
+        self.down2 = nn.Sequential(block(widths[0], widths[1]), block(widths[1], widths[1]))
+        self.down3 = nn.Sequential(block(widths[1], widths[2]), block(widths[2], widths[2]))
+        self.down4 = block(widths[2], widths[3])
+        self.bottom = block(widths[3], widths[3])
         self.mams = nn.ModuleList()
         for number, level in enumerate(LEVELS, start=1):
             sources = 3 if backbone and level in vgg_levels else 1
@@ -180,12 +249,23 @@ class CoCoNetNetwork(nn.Module):
             self.mams.append(
                 nn.Identity()
                 if plain
-                else MultiLevelAttention(widths[number], sources, positions, attention)
+                else MultiLevelAttention(
+                    widths[number], sources, positions, attention, attention_rule
+                )
             )
-        self.up3 = Up(widths[3], widths[2])
-        self.up2 = Up(widths[2], widths[1])
-        self.up1 = Up(widths[1], widths[0])
+        self.up3 = Up(widths[3], widths[2], block)
+        self.up2 = Up(widths[2], widths[1], block)
+        self.up1 = Up(widths[1], widths[0], block)
+        if released:
+            self.up1.block[-1] = ReleasedBlock(widths[0], widths[0], norm=False)
         self.last = nn.Conv2d(widths[0], 1, 1)
+        self.attention_rule = attention_rule
+        self.as_test_script = as_test_script
+        if released and backbone:
+            self.reach = _RELEASED_REACH
+        if as_test_script:
+            # A norm by the image's own statistics has to see all of the image, layer by layer.
+            self.reach = None
         self.vgg_levels = tuple(vgg_levels)
         self.gain = gain
 
@@ -203,6 +283,8 @@ class CoCoNetNetwork(nn.Module):
 
     def logits(self, ir: Tensor, vi: Tensor, over: Over | None = None) -> Tensor:
         """What tanh makes the fused image of, as it is trained: without ``gain``."""
+        if self.as_test_script:
+            ir, vi = (127.5 * image + 127.5 for image in (ir, vi))
         extras = self._extras(ir, vi)
         skip1 = self.down1(torch.cat([ir, vi], 1))
         skip2 = self.down2(F.max_pool2d(skip1, 2))
@@ -229,7 +311,9 @@ class CoCoNetNetwork(nn.Module):
         measures = [
             partial(self.mams[number].logits, maps[number], extras[number]) for number in attending
         ]
-        for number, found in zip(attending, over(*measures) if measures else [], strict=True):
+        how: Literal["mean", "sum"] = "mean" if self.attention_rule == "scaled" else "sum"
+        found_of = over(*measures, how=how) if measures else []
+        for number, found in zip(attending, found_of, strict=True):
             logits[number] = found
         return logits
 
@@ -259,14 +343,23 @@ class CoCoNetNetwork(nn.Module):
     def for_inference(self) -> nn.Module:
         """An equivalent network for eval mode: batch norm folded, channels last."""
         for module in list(self.modules()):
-            if isinstance(module, ConvBlock) and not isinstance(module.norm, nn.Identity):
+            # A norm behind the activation, or by the image's own statistics, cannot be folded.
+            if type(module) is ConvBlock and not isinstance(module.norm, nn.Identity):
                 module.conv = fuse_conv_bn_eval(module.conv.eval(), module.norm.eval())
                 module.norm = nn.Identity()
         return self.to(memory_format=torch.channels_last)
 
 
 def build(
-    attention: bool, backbone: bool, vgg_levels: Sequence[str], gain: float
+    attention: bool,
+    backbone: bool,
+    vgg_levels: Sequence[str],
+    gain: float,
+    attention_rule: str,
+    variant: str,
+    as_test_script: bool,
 ) -> CoCoNetNetwork:
     """Make the network from the model's options, which :class:`CoCoNet` documents."""
-    return CoCoNetNetwork(attention, backbone, tuple(vgg_levels), gain)
+    return CoCoNetNetwork(
+        attention, backbone, tuple(vgg_levels), gain, attention_rule, variant, as_test_script
+    )

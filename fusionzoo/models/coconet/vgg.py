@@ -27,13 +27,15 @@ class VGGFeatures(nn.Module):
 
     Args:
         blocks: 1 to 5; 3 ends at relu3_1.
+        whole: with all layers of the last block; 3 then ends at relu3_4.
     """
 
-    def __init__(self, blocks: int = 3) -> None:
+    def __init__(self, blocks: int = 3, whole: bool = False) -> None:
         super().__init__()
         if not 1 <= blocks <= len(BLOCKS):
             raise InputError(f"blocks must be 1 to {len(BLOCKS)}, not {blocks}")
-        widths = [*BLOCKS[: blocks - 1], BLOCKS[blocks - 1][:1]]
+        last = BLOCKS[blocks - 1]
+        widths = [*BLOCKS[: blocks - 1], last if whole else last[:1]]
         self.blocks = nn.ModuleList()
         before = 1
         for block in widths:
@@ -110,3 +112,25 @@ class VGGFeatures(nn.Module):
                 convolution.weight.copy_(weight)
                 convolution.bias.copy_(bias)
             self.trained.fill_(True)
+
+
+class ReleasedVGGFeatures(VGGFeatures):
+    """VGG-19 in the released code's skips: other pooling, all layers of block 3, no normalisation.
+
+    The loss's own VGG is the usual one, which :meth:`forward` still gives.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(3, whole=True)
+
+    def skips(self, image: Tensor) -> list[Tensor]:
+        """relu1_2, relu2_2 and relu3_4 at 1/2, 1/4, 1/8 of the size: pooled a layer earlier."""
+        (enter, second), *others = self.blocks
+        x = F.max_pool2d(F.relu_(enter(image)), 2)
+        maps = [F.relu_(second(x))]
+        for convolutions in others:
+            x = F.max_pool2d(maps[-1], 2)
+            for convolution in convolutions:
+                x = F.relu_(convolution(x))
+            maps.append(x)
+        return maps

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fusionzoo.errors import InputError
+from fusionzoo.models.released import NORM, renamed
 from fusionzoo.weights import read_pickle
 
 # The authors' block -> this package's block, position of the convolution in their Sequential
@@ -27,7 +28,6 @@ _DECODER = {
     "cov7": ("decoder.conv7", 1, False),
 }
 _CONV = ("weight", "bias")
-_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _ACT = ("weight",)
 
 
@@ -53,7 +53,7 @@ def import_didfuse(encoder_path: str | Path, decoder_path: str | Path) -> dict[s
 def _renaming(blocks: dict[str, tuple[str, int, bool]]) -> dict[str, str]:
     names = {}
     for theirs, (ours, first, has_act) in blocks.items():
-        layers = [("conv", _CONV), ("norm", _NORM), *([("act", _ACT)] if has_act else [])]
+        layers = [("conv", _CONV), ("norm", NORM), *([("act", _ACT)] if has_act else [])]
         for position, (layer, tensors) in enumerate(layers, start=first):
             for tensor in tensors:
                 names[f"{theirs}.{theirs}.{position}.{tensor}"] = f"{ours}.{layer}.{tensor}"
@@ -75,16 +75,4 @@ def _read(
             f"{path} was given as the {part} and holds the other half; the encoder's file comes "
             "first, then the decoder's"
         )
-    missing = [key for key in names if key not in state]
-    unknown = [key for key in state if key not in names]
-    if missing or unknown:
-        differences = [
-            f"{what} {', '.join(keys[:4])}{' …' if len(keys) > 4 else ''}"
-            for what, keys in (("missing", missing), ("unknown", unknown))
-            if keys
-        ]
-        raise InputError(
-            f"{path} is not the {part} of the released DIDFuse ({'; '.join(differences)}); "
-            f"give the authors' {part} file of the conference version"
-        )
-    return {ours: state[theirs] for theirs, ours in names.items()}
+    return renamed(state, names, path, f"{part} of the released DIDFuse")

@@ -24,10 +24,13 @@ _CLAMP = 2.0  # of the affine blocks' exponents
 class GradientDense(nn.Module):
     """Gradient residual dense block: 3×3 convolution, dense block, Sobel residual (Fig. 2 c).
 
-    The gradient operator is fixed; the released code starts from Sobel kernels and trains them.
+    The gradient operator is fixed; the released code starts from Sobel kernels and trains them:
+    ``trained_kernels`` does so.
     """
 
-    def __init__(self, channels: int) -> None:
+    sobel: Tensor
+
+    def __init__(self, channels: int, trained_kernels: bool = False) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.dense1 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -35,9 +38,11 @@ class GradientDense(nn.Module):
         self.merge = Conv1(3 * channels, channels)
         self.gradient = Conv1(channels, channels)
         sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
-        self.register_buffer(
-            "sobel", torch.stack([sobel, sobel.T])[:, None].repeat(channels, 1, 1, 1), False
-        )
+        kernels = torch.stack([sobel, sobel.T])[:, None].repeat(channels, 1, 1, 1)
+        if trained_kernels:
+            self.sobel = nn.Parameter(kernels)
+        else:
+            self.register_buffer("sobel", kernels, False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.leaky_relu(self.conv(x), SLOPE)
@@ -57,14 +62,16 @@ class CrossAttention(Attention):
 
     Eqs 1–4; eqs 3 and 4 exchange V1 and V2 against eqs 1 and 2, Fig. 2 (c) and the released code,
     which agree. Layer norm and own projections for each half are the figure's; the released code
-    has no norm and one set of projections for both.
+    has no norm (``norms=False``) and one set of projections for both.
 
     ``(B, C, H, W)`` in and out, the halves side by side: one attention with twice the heads.
     """
 
-    def __init__(self, channels: int, heads: int = HEADS) -> None:
+    def __init__(self, channels: int, heads: int = HEADS, norms: bool = True) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(ChannelNorm(channels // 2) for _ in range(2))
+        self.norms = nn.ModuleList(
+            ChannelNorm(channels // 2) if norms else nn.Identity() for _ in range(2)
+        )
         self.temperature = nn.Parameter(torch.ones(2, heads, 1, 1))
         # Both halves' projections in one: groups keep them apart.
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, groups=2)
@@ -153,14 +160,16 @@ class Coupling(nn.Module):
 class CAI(nn.Module):
     """Cross attention and invertible block (section 2.2.1, Fig. 2 c).
 
-    ``attention=False`` leaves the invertible step alone, an ablation of Table 5.
+    ``attention=False`` leaves the invertible step alone, an ablation of Table 5. The released code
+    (``released``) has no norms, and a 1×1 convolution before the invertible step.
     """
 
     reach = 3
 
-    def __init__(self, channels: int, attention: bool = True) -> None:
+    def __init__(self, channels: int, attention: bool = True, released: bool = False) -> None:
         super().__init__()
-        self.attention = CrossAttention(channels) if attention else None
+        self.attention = CrossAttention(channels, norms=not released) if attention else None
+        self.shuffle = Conv1(channels, channels) if released else None
         self.coupling = Coupling(channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,14 +185,16 @@ class CAI(nn.Module):
 
     def couple(self, x: Tensor) -> Tensor:
         """The invertible step on both halves side by side; sees two pixels far."""
+        if self.shuffle is not None:
+            x = self.shuffle(x)
         return torch.cat(self.coupling(*x.chunk(2, 1)), 1)
 
 
 class DetailBranch(nn.Sequential):
     """Gradient residual dense block, then CAI: features of one modality's own."""
 
-    def __init__(self, channels: int, attention: bool = True) -> None:
-        super().__init__(GradientDense(channels), CAI(channels, attention))
+    def __init__(self, channels: int, attention: bool = True, released: bool = False) -> None:
+        super().__init__(GradientDense(channels, released), CAI(channels, attention, released))
 
 
 class AffineInvertible(nn.Module):
@@ -224,7 +235,7 @@ class AffineInvertible(nn.Module):
 class DetailFusion(nn.Sequential):
     """The detail fusion layer: gradient residual dense block, two affine invertible blocks."""
 
-    def __init__(self, channels: int, depth: int = 2) -> None:
+    def __init__(self, channels: int, depth: int = 2, released: bool = False) -> None:
         super().__init__(
-            GradientDense(channels), *(AffineInvertible(channels) for _ in range(depth))
+            GradientDense(channels, released), *(AffineInvertible(channels) for _ in range(depth))
         )

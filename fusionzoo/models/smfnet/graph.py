@@ -52,10 +52,14 @@ class Reasoning(nn.Module):
     The message to node l is ``Σ σ(e_kl) · v_k`` over the other nodes k, where ``e_kl`` is a 1×1
     convolution of ``v_l - v_k`` to one channel, with weights of its own for each place among the
     others. A learned scale, at first 0, stands before the update.
+
+    ``interleaved``: in the released code the weights lie over channels, not over nodes: channel c
+    of all other nodes is multiplied by the weight of place ``c mod (nodes - 1)``.
     """
 
-    def __init__(self, channels: int, nodes: int) -> None:
+    def __init__(self, channels: int, nodes: int, interleaved: bool = False) -> None:
         super().__init__()
+        self.interleaved = interleaved
         self.edge = Conv1(channels, nodes - 1, bias=False)
         self.update = ConvGRU(channels)
         self.gamma = nn.Parameter(torch.zeros(1))
@@ -71,6 +75,11 @@ class Reasoning(nn.Module):
                 torch.sigmoid(own[:, place, None] - scores[source][:, place, None])
                 for place, source in enumerate(others)
             ]
+            if self.interleaved:
+                total = sum(nodes[k] for k in others)
+                gates = torch.cat(weights, 1)
+                result.append(total * gates.repeat(1, total.shape[1] // gates.shape[1], 1, 1))
+                continue
             result.append(sum(w * nodes[k] for w, k in zip(weights, others, strict=True)))
         return result
 
@@ -98,10 +107,10 @@ class CrossEdges(nn.Module):
 class ModalityGraph(nn.Module):
     """What the graph branch has once for each modality: nodes, reasoning, merging."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, interleaved: bool = False) -> None:
         super().__init__()
         self.nodes = nn.ModuleList(ConvNorm(channels, channels, dilation) for dilation in DILATIONS)
-        self.reasoning = Reasoning(channels, len(DILATIONS))
+        self.reasoning = Reasoning(channels, len(DILATIONS), interleaved)
         self.merge = ConvNorm(len(DILATIONS) * channels, channels)
 
     def reason(self, nodes: list[Tensor], iterations: int, edges: Edges = WHOLE) -> Tensor:
@@ -117,12 +126,14 @@ class GraphBranch(nn.Module):
     Eq. 11 makes nodes by pooling; like the released code, this takes dilated convolutions.
 
     ``graph(ir, vi)`` takes two maps ``(B, C, H, W)`` and gives one for each modality;
-    :meth:`fuse` makes one of them.
+    :meth:`fuse` makes one of them. ``interleaved``: see :class:`Reasoning`.
     """
 
-    def __init__(self, channels: int, iterations: int = 2, exchanges: int = 2) -> None:
+    def __init__(
+        self, channels: int, iterations: int = 2, exchanges: int = 2, interleaved: bool = False
+    ) -> None:
         super().__init__()
-        self.ir, self.vi = ModalityGraph(channels), ModalityGraph(channels)
+        self.ir, self.vi = (ModalityGraph(channels, interleaved) for _ in range(2))
         self.cross = CrossEdges(channels)
         self.merge = Conv1(2 * channels, channels)
         self.iterations, self.exchanges = iterations, exchanges

@@ -46,6 +46,8 @@ class SMFNet(FusionModule):
         cross_attention: attention before the invertible step (Table 5, "CAI→INN block").
         graph: the graph branch (Table 5, "w/o GNN").
         swap_fusion: exchange the two fusion layers (Table 5, "INN<->transformer").
+        variant: ``paper``, or ``released`` for weights of the authors (``fusionzoo
+            import-weights``): the network of the released code, which differs from the paper.
         appearance: the intensity (eq. 20) and semantic (eq. 23) terms of the first stage
             (Table 5, "w/o intensity and semantic loss").
         two_stage: begin with the first stage; without, everything is trained by the second's loss
@@ -103,6 +105,7 @@ class SMFNet(FusionModule):
         lr_gamma: float = 0.5,
         lr_floor: float = 1e-6,
         clip_norm: float = 0.01,
+        variant: str = "paper",
     ) -> None:
         check_choice("task", task, ROLES)
         check_choice("graph_term", graph_term, GRAPH_TERMS)
@@ -110,7 +113,7 @@ class SMFNet(FusionModule):
             raise InputError(f"delta must be above 1, not {delta}: correlations reach down to -1")
         if semantic_bins < 2:
             raise InputError(f"semantic_bins must be 2 or more grey levels, not {semantic_bins}")
-        super().__init__(build(channels, residual, cross_attention, graph, swap_fusion))
+        super().__init__(build(channels, residual, cross_attention, graph, swap_fusion, variant))
         self.save_hyperparameters()
         self.modalities, self.color_from = ROLES[task]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fusionzoo.errors import InputError
+from fusionzoo.errors import InputError, check_choice
 
 from .attention import TransformerBlock
 from .base import BaseBranch, BaseFusion
@@ -17,6 +17,7 @@ from .detail import DetailBranch, DetailFusion
 from .graph import GraphBranch
 
 CHANNELS = 64
+VARIANTS = ("paper", "released")
 
 
 class Features(NamedTuple):
@@ -92,7 +93,11 @@ class SMFNetNetwork(nn.Module):
         graph: the graph branch.
         swap_fusion: base features through the detail fusion layer and the reverse.
 
-    The last four are ablations of Table 5.
+        variant: ``released`` is the network of the released code: no norms in the cross attention,
+            a 1×1 convolution before the invertible step, trained gradient kernels, and edges of the
+            graph that lie over channels.
+
+    The four before the last are ablations of Table 5.
     """
 
     size_multiple = 1
@@ -110,17 +115,20 @@ class SMFNetNetwork(nn.Module):
         cross_attention: bool = True,
         graph: bool = True,
         swap_fusion: bool = False,
+        variant: str = "paper",
     ) -> None:
         super().__init__()
+        check_choice("variant", variant, VARIANTS)
+        released = variant == "released"
         if channels < 32 or channels % 16:
             # Each half is split into 8 heads; of a single channel, attention would be constant.
             raise InputError(f"channels must be a multiple of 16 from 32 up, not {channels}")
         self.encoder = Encoder(channels)
         self.base = BaseBranch(channels, residual=residual)
-        self.detail = DetailBranch(channels, cross_attention)
-        self.graph = GraphBranch(channels) if graph else None
+        self.detail = DetailBranch(channels, cross_attention, released)
+        self.graph = GraphBranch(channels, interleaved=released) if graph else None
         self.base_fusion = BaseFusion(channels)
-        self.detail_fusion = DetailFusion(channels)
+        self.detail_fusion = DetailFusion(channels, released=released)
         self.decoder = Decoder(channels)
         self.swap_fusion = swap_fusion
 
@@ -163,7 +171,12 @@ class SMFNetNetwork(nn.Module):
 
 
 def build(
-    channels: int, residual: bool, cross_attention: bool, graph: bool, swap_fusion: bool
+    channels: int,
+    residual: bool,
+    cross_attention: bool,
+    graph: bool,
+    swap_fusion: bool,
+    variant: str,
 ) -> SMFNetNetwork:
     """Make the network from the model's options, which :class:`SMFNet` documents."""
-    return SMFNetNetwork(channels, residual, cross_attention, graph, swap_fusion)
+    return SMFNetNetwork(channels, residual, cross_attention, graph, swap_fusion, variant)
