@@ -28,13 +28,19 @@ def damaged(content, seed, count):
 def check_damage(path, content, library, *, seed=0, count=300):
     """Each damaged file gives one clear error, or the values that the library gives as well.
 
+    Args:
+        path: of the file to write.
+        content: of a file that is whole.
+        library: takes the path and our reading; gives the values, or None where it cannot judge.
+        seed, count: of the damaged files.
+
     Returns how many of them could be read.
     """
     read = 0
     for number, bad in enumerate(damaged(content, seed, count)):
         path.write_bytes(bad)
         try:
-            ours = fusionzoo.open_image(path).values
+            reading = fusionzoo.open_image(path)
         except FusionZooError as error:
             said = str(error)
         else:
@@ -43,8 +49,8 @@ def check_damage(path, content, library, *, seed=0, count=300):
             assert path.name in said, (number, said)
             assert "\n" not in said, (number, said)
             continue
-        theirs = library(path)
+        theirs = library(path, reading)
         if theirs is not None:
-            np.testing.assert_array_equal(ours, theirs, err_msg=str(number))
+            np.testing.assert_array_equal(reading.values, theirs, err_msg=str(number))
         read += 1
     return read

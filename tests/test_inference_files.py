@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from fusionzoo import open_image
 from fusionzoo.errors import FileError, FusionZooWarning, InputError, MissingFileError
 from fusionzoo.inference import file_format, fuse_images, read_header, read_image, save_image
 from fusionzoo.readers.writing import WRITE_FORMATS
@@ -323,15 +324,16 @@ def test_white_is_zero(dtype, deflate):
     ],
     ids=["uint32", "int8", "float32"],
 )
-def test_tiff_that_would_be_read_wrong_is_refused(tmp_path, values, photometric, message, deflate):
+def test_tiff_that_would_be_read_wrong_is_refused(
+    tmp_path, monkeypatch, values, photometric, message, deflate
+):
     (tmp_path / "a.tif").write_bytes(tiff(values, photometric, deflate))
+    monkeypatch.setattr("fusionzoo.readers.table.find_spec", lambda name: None)  # no tifffile
     with pytest.raises(InputError, match=rf"a\.tif holds {message}.*; save"):
         read_image(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize(
-    ("suffix", "what"), [(".tif", "pages"), (".gif", "frames"), (".png", "frames")]
-)
+@pytest.mark.parametrize(("suffix", "what"), [(".gif", "frames"), (".png", "frames")])
 def test_only_the_first_page_is_read_and_that_is_said(tmp_path, suffix, what):
     path = tmp_path / f"a{suffix}"
     pages = [Image.fromarray(page) for page in (GREY, GREY // 2, GREY // 3)]
@@ -343,11 +345,22 @@ def test_only_the_first_page_is_read_and_that_is_said(tmp_path, suffix, what):
     np.testing.assert_array_equal(again, GREY)
 
 
+def test_a_stack_of_tiff_pages_needs_a_page(tmp_path):
+    pages = [Image.fromarray(page) for page in (GREY, GREY // 2, GREY // 3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(InputError, match=r"a\.tif holds 3 pages; pass one of them: .*page=0"):
+        read_image(tmp_path / "a.tif")
+    again = open_image(tmp_path / "a.tif", page=2)
+    np.testing.assert_array_equal(again.values, GREY // 3)
+    with pytest.raises(InputError, match=r"a\.tif has no page 3; it holds 3"):
+        open_image(tmp_path / "a.tif", page=3)
+
+
 def test_a_warning_points_at_the_users_line(tmp_path):
     pages = [Image.fromarray(GREY)] * 2
-    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "a.gif", save_all=True, append_images=[Image.fromarray(GREY // 2)])
     with pytest.warns(FusionZooWarning) as caught:
-        fuse_images(keep_vi, GREY, tmp_path / "a.tif")
+        fuse_images(keep_vi, GREY, tmp_path / "a.gif")
     assert caught[0].filename == __file__
 
 

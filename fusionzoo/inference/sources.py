@@ -15,7 +15,7 @@ from fusionzoo.errors import InputError, InputTypeError
 from fusionzoo.inference.ranges import DTYPES, Limits, check_range, find_limits, to_unit
 from fusionzoo.readers.content import FILE_KINDS
 from fusionzoo.readers.opening import decode
-from fusionzoo.readers.pillow import array_to_pil, icc_profile_of, plain
+from fusionzoo.readers.pillow import TIFF_TAGS, array_to_pil, icc_profile_of, plain
 from fusionzoo.readers.reading import Reading
 
 CHANNELS = (1, 3, 4)
@@ -133,12 +133,20 @@ def _filled(
 def _from_pil(image: Image.Image, name: str) -> Source:
     if 0 in image.size:
         raise InputError(f"{name} is empty; pass an image of at least 2 x 2 pixels")
+    tags = image.info.get(TIFF_TAGS)
     image = plain(image)
     values = np.asarray(image)
     planes = _planes(values[None] if values.ndim == 3 else values[None, ..., None])
     colors, alpha = _split_alpha(planes, name)
     profile = icc_profile_of(image)
-    return Source(name, colors, alpha, lambda stack: array_to_pil(_pixels(stack), profile))
+
+    def give_back(stack: Tensor) -> Image.Image:
+        fused = array_to_pil(_pixels(stack), profile)
+        if tags:
+            fused.info[TIFF_TAGS] = tags
+        return fused
+
+    return Source(name, colors, alpha, give_back)
 
 
 def _from_array(array: np.ndarray, name: str) -> Source:

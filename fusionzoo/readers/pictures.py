@@ -17,7 +17,13 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fusionzoo.errors import FusionZooError, InputError, OutOfMemoryError, warn
 from fusionzoo.readers.content import ImageFileLike, check_pixels, label_of, open_stream
-from fusionzoo.readers.pillow import array_to_pil, orientation, plain
+from fusionzoo.readers.pillow import (
+    KEPT_TIFF_TAGS,
+    TIFF_TAGS,
+    array_to_pil,
+    orientation,
+    plain,
+)
 from fusionzoo.readers.reading import ImageHeader
 
 #: The formats that are read, by their names in Pillow. Pillow knows more; some of those start
@@ -30,6 +36,7 @@ READ_FORMATS = (
 )
 _TURNED = range(5, 9)  # EXIF orientations that swap width and height
 # Tags of TIFF.
+_SUBFILE_TYPE = 254
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 256, 257, 258, 262, 274, 339
 _PNG_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
 _UNSIGNED, _SIGNED, _WHITE_IS_ZERO = 1, 2, 0
@@ -74,7 +81,11 @@ def decode(path: ImageFileLike, name: str | None = None, *, page: int | None = N
             _warn_of_more_pages(image, label)
         correct = _correction(image, label)
         _load(image)
-        return correct(plain(image))
+        picture = correct(plain(image))
+        if isinstance(image, TiffImageFile):
+            tags = {tag: image.tag_v2[tag] for tag in KEPT_TIFF_TAGS if tag in image.tag_v2}
+            picture.info[TIFF_TAGS] = tags
+        return picture
 
 
 def values_of(image: Image.Image) -> np.ndarray:
@@ -107,6 +118,11 @@ def opened(path: ImageFileLike, name: str | None = None) -> Iterator[ImageFile.I
                 f"{label} needs more memory to be decoded than there is; scale the image down"
             ) from None
         except UnidentifiedImageError as error:
+            if _is_tiff(stream):
+                raise InputError(
+                    f"{label} is a TIFF that Pillow cannot read: of rare values, or damaged; run "
+                    "pip install 'fusionzoo[tiff]', or replace it"
+                ) from error
             raise InputError(
                 f"{label} cannot be read as an image; it is damaged or of a format that is not "
                 "read: replace it, or convert it to .png or .tif"
@@ -117,6 +133,11 @@ def opened(path: ImageFileLike, name: str | None = None) -> Iterator[ImageFile.I
                 f"{label} cannot be read as an image ({error}); it may be damaged: replace it, or "
                 "convert it to .png or .tif"
             ) from error
+
+
+def _is_tiff(stream: IO[bytes]) -> bool:
+    stream.seek(0)
+    return stream.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") and not find_spec("tifffile")
 
 
 def _identified(stream: IO[bytes]) -> ImageFile.ImageFile:
@@ -189,6 +210,12 @@ def _correction(image: ImageFile.ImageFile, label: str) -> Callable[[Image.Image
     tags = image.tag_v2
     bits, kind = tags.get(_BITS, (1,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
     white_is_zero = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    is_compressed = any(tile[0] == "libtiff" for tile in image.tile)
+    if tags.prefix == b"MM" and is_compressed and (bits == 32 or (bits == 16 and kind == _SIGNED)):
+        raise InputError(
+            f"{label} is big-endian and compressed, and Pillow swaps its bytes; run pip install "
+            "'fusionzoo[tiff]'"
+        )
     if bits == 8 and kind == _SIGNED:
         raise InputError(f"{label} holds signed 8-bit values, which are not read; save 16-bit ones")
     if bits == 32 and white_is_zero:
@@ -226,8 +253,12 @@ def _warn_of_lost_bits(image: ImageFile.ImageFile, label: str) -> None:
             or (decoder in ("ppm", "ppm_plain") and isinstance(maxval, int) and maxval > 255)
         ):
             warn(
-                f"{label}: 16-bit {image.mode} is read at 8 bits; to keep all bits, read the file "
-                "with another library and pass the array"
+                f"{label}: 16-bit {image.mode} is read at 8 bits; to keep all bits, "
+                + (
+                    "run pip install 'fusionzoo[tiff]'"
+                    if image.format == "TIFF"
+                    else "read the file with another library and pass the array"
+                )
             )
             return
 
@@ -240,6 +271,18 @@ def _turn_to(image: ImageFile.ImageFile, page: int, label: str) -> None:
     check_pixels(image.size, label)
 
 
+def _is_stack(image: TiffImageFile) -> bool:
+    """Whether the second page is an image like the first, and no thumbnail or mask of it."""
+    first = image.size, image.mode
+    try:
+        image.seek(1)
+        return (image.size, image.mode) == first and not image.tag_v2.get(_SUBFILE_TYPE, 0)
+    except Exception:  # damaged
+        return False
+    finally:
+        image.seek(0)
+
+
 def _warn_of_more_pages(image: ImageFile.ImageFile, label: str) -> None:
     if image.format == "MPO":  # a camera's JPEG and its preview
         return
@@ -248,6 +291,10 @@ def _warn_of_more_pages(image: ImageFile.ImageFile, label: str) -> None:
     except Exception:  # a later page is damaged
         image.seek(0)
         count = 2
+    if isinstance(image, TiffImageFile) and count > 1 and _is_stack(image):
+        raise InputError(
+            f"{label} holds {count} pages; pass one of them: fusionzoo.open_image(path, page=0)"
+        )
     if count > 1:
         pages = "pages" if image.format == "TIFF" else "frames"
         warn(

@@ -10,6 +10,11 @@ from PIL import Image, ImageOps
 #: The PIL modes worked with; every other mode is converted to one of these first.
 PLAIN_MODES = ("L", "LA", "RGB", "RGBA", "I;16", "I", "F")
 
+#: Tags of a TIFF that its fused image keeps: description, resolution and its unit, date.
+KEPT_TIFF_TAGS = (270, 282, 283, 296, 306)
+#: Where a PIL image that was read from a TIFF has them, in ``info``.
+TIFF_TAGS = "tiff_tags"
+
 _ORIENTATION_TAG = 0x0112
 _PROFILE_SPACE = slice(16, 20)  # where an ICC profile names the colour space that it is for
 

@@ -18,12 +18,23 @@ from pathlib import Path
 from typing import IO, Any
 
 from fusionzoo.errors import InputError
+from fusionzoo.readers import tiff_tags
 from fusionzoo.readers.content import ImageFileLike, label_of, open_stream
 
-__all__ = ["FORMATS", "WRITERS", "Format", "Writer", "format_of", "needed", "writer_of"]
+__all__ = [
+    "FORMATS",
+    "TIFF_WRITERS",
+    "WRITERS",
+    "Format",
+    "Writer",
+    "format_of",
+    "needed",
+    "writer_of",
+]
 
 #: Bytes of a file that a row of the table sees.
 HEAD = 512
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 Matches = Callable[[bytes, str, IO[bytes]], bool]
 
@@ -92,10 +103,18 @@ def _is_nifti(head: bytes, name: str, stream: IO[bytes]) -> bool:
     return name.endswith(".nii.gz") and head.startswith(b"\x1f\x8b")
 
 
+def _is_deep_tiff(head: bytes, name: str, stream: IO[bytes]) -> bool:
+    if head[:4] not in _TIFF or find_spec("tifffile") is None:
+        return False  # then Pillow reads it at fewer bits, or refuses it; both name the extra
+    tags = tiff_tags.first_tags(stream)
+    return tags is not None and tiff_tags.is_beyond_pillow(tags)
+
+
 #: Rows are asked in this order.
 FORMATS: tuple[Format, ...] = (
     Format("npy", "a NumPy array", "arrays", _is_npy),
     Format("npz", "a NumPy archive", "archives", _is_npz),
+    Format("tiff", "a TIFF", "tiff", _is_deep_tiff, "tifffile", "tiff"),
     Format("nifti", "a NIfTI volume", "nifti", _is_nifti, "nibabel", "nifti"),
     Format("dicom", "a DICOM file", "dicom", _is_dicom, "pydicom", "dicom"),
 )
@@ -127,6 +146,12 @@ WRITERS: tuple[Writer, ...] = (
     Writer((".dcm",), "dicom", "pydicom", "dicom"),
     Writer((".nii", ".nii.gz"), "nifti", "nibabel", "nifti"),
 )
+
+
+#: What writes a TIFF of a reading, by its kind; Pillow writes the others.
+TIFF_WRITERS = {
+    "tiff": Writer((".tif", ".tiff"), "tiff", "tifffile", "tiff"),
+}
 
 
 def writer_of(path: Path) -> Writer | None:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from fusionzoo.errors import FileError, InputError, InputTypeError, MissingFileError
 from fusionzoo.files import write_whole
-from fusionzoo.readers.pillow import array_to_pil, icc_profile_of
+from fusionzoo.readers.pillow import TIFF_TAGS, array_to_pil, icc_profile_of
 from fusionzoo.readers.reading import UNIT_TOLERANCE, Reading
-from fusionzoo.readers.table import writer_of
+from fusionzoo.readers.table import TIFF_WRITERS, Writer, writer_of
 
 #: The formats that are written, by their names in Pillow. Others scale the image (icons), need
 #: other programs, or hold black and white alone.
@@ -90,6 +90,8 @@ def save_image(
     if not path.parent.is_dir():
         raise MissingFileError(f"{path}: the folder {path.parent} does not exist; make it first")
     writer = writer_of(path)
+    if isinstance(image, Reading) and name == "TIFF":
+        writer = _tiff_writer(image)
     if writer is not None:
         content = writer.load(path).encode(_as_reading(image, path), path)
     else:
@@ -102,6 +104,11 @@ def save_image(
             f"{path} cannot be written ({error.strerror or error}); free space on that disk, check "
             "the folder's permissions, or choose another folder"
         ) from error
+
+
+def _tiff_writer(reading: Reading) -> Writer | None:
+    is_deep_colour = reading.values.ndim == 3 and reading.values.dtype != np.uint8
+    return TIFF_WRITERS.get("tiff" if is_deep_colour else reading.kind)
 
 
 def _as_reading(image: Any, path: Path) -> Reading:
@@ -146,6 +153,8 @@ def _encoded(picture: Image.Image, name: str, path: Path) -> bytes:
     options = dict(_SAVE_OPTIONS.get(name, {}))
     if name in _WITH_PROFILE:
         options["icc_profile"] = icc_profile_of(picture)
+    if name == "TIFF" and picture.info.get(TIFF_TAGS):
+        options["tiffinfo"] = picture.info[TIFF_TAGS]
     stream = io.BytesIO()
     try:
         picture.save(stream, format=name, **options)
