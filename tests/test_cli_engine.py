@@ -389,6 +389,8 @@ CONFIGS = {
         (["--data.crop=middle"], 2, "--data.crop middle: give 'random' or 'center'"),
         (["--trainer.max_epochs=many"], 2, "max_epochs many: give a whole number or null"),
         (["--model=didfus"], 2, "--model didfus: there is no such model"),
+        (["--model.init_args.lr=fast"], 2, "--model.init_args.lr fast: give a number"),
+        (["--model.init_args.channels=x"], 2, "--model.init_args.channels x: give a whole number"),
         (["--data.root=nowhere"], 1, "nowhere: no such folder"),
         (["--data.seed=-1"], 1, "seed=-1; use at least 0"),
         (["--seed_everything=-5"], 2, "--seed_everything -5: use 0 to"),

@@ -60,6 +60,9 @@ def _in_one_line(message: str) -> str:
         path, name = strange.groups()
         hint = did_you_mean(name, _options_of(path), 1)
         return f"there is no option {option}.init_args.{name}{f'; {hint}' if hint else ''}"
+    inner = re.search(r"given class_path '[^']+':\s+(Parser key .*)\n {4}- ", message, re.S)
+    if inner is not None:  # the class is right, and an option of it is not
+        return _in_one_line(inner[1].replace('"', f'"{match[1]}.init_args.', 1))
     value = re.search(r"(?:Given value|Got value): (.*)", message)
     given = f"{option} {value[1]}" if value else option
     wanted = dict.fromkeys(
