@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from fusionzoo.alignment import Alignment, AlignmentError, fit_points, read_points, registration
+from fusionzoo.alignment import (
+    Alignment,
+    AlignmentError,
+    checkerboard,
+    fit_points,
+    read_points,
+    registration,
+)
 from fusionzoo.cli import main
 from fusionzoo.errors import FileError, InputError, MissingFileError
 from fusionzoo.inference import fuse_images
@@ -273,17 +280,43 @@ def test_points_to_a_rig_to_a_cut_picture(files, capsys):
     ir, vi, rig = (str(files / name) for name in ("ir.png", "vi.png", "rig.json"))
     (files / "points.txt").write_text("0 0 4 2\n40 0 44 2\n40 30 44 32\n5 30 9 32\n")
     arguments = ["--points", str(files / "points.txt"), "--model", "similarity"]
+    arguments += ["--checkerboard", str(files / "board.png")]
     assert main(["align", ir, vi, "-o", rig, *arguments]) == 0
     assert "similarity, 48 x 40 into 48 x 40" in capsys.readouterr().out
+    assert Image.open(files / "board.png").size == (48 + 8 + 48, 40)
     out = str(files / "fused.png")
     assert main(["fuse", ir, vi, "-o", out, f"--align={rig}", "--crop", "--device", "cpu"]) == 0
     assert Image.open(out).size == (44, 38)
+
+
+def test_a_checkerboard_shows_both_images_by_turns_before_and_after(files):
+    ir, vi = (np.asarray(Image.open(files / name), float) for name in ("ir.png", "vi.png"))
+    picture = np.asarray(
+        checkerboard(
+            files / "ir.png", files / "vi.png", shifted(5, 0, (40, 48), (40, 48)), squares=2
+        )
+    )
+    assert picture.shape == (40, 48 + 8 + 48)
+    before, after = picture[:, :48].astype(float), picture[:, 56:].astype(float)
+    assert (picture[:, 48:56] == 255).all()
+
+    def alike(one, other):
+        return np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.99
+
+    assert alike(before[:20, :20], ir[:20, :20])
+    assert alike(before[:20, 20:40], vi[:20, 20:40])
+    assert alike(after[:20, 5:20], ir[:20, :15])
+    assert alike(after[:20, :5], vi[:20, :5])  # the infrared image does not reach there
+    with pytest.raises(InputError, match="8 x 6"):
+        checkerboard(files / "ir.png", files / "vi.png", shifted(5, 0))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["align", "IR", "VI"], "-o OUT"),
+        (["align", "IR", "VI", "-o", "OUT", "--checkerboard", "x.gog"], "'.gog' is no format"),
+        (["align", "IR", "VI", "-o", "OUT", "--checkerboard", "IR"], "would take the place of"),
         (["align"], "--check FOLDER"),
         (["align", "IR", "none.png", "-o", "OUT"], "none.png does not exist"),
         (["align", "IR", "VI", "-o", "none/rig.json"], "there is no folder none"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fusionzoo.cli import FAILED, UsageError
 from fusionzoo.cli.console import failure, in_shell_words, printable, progress
+from fusionzoo.cli.outputs import check_apart, check_replaceable
 from fusionzoo.cli.parser import Parser
 from fusionzoo.errors import FusionZooError, InputError, MissingFileError
 from fusionzoo.pairing import Pair, Problem, is_pattern, pair_up
@@ -42,14 +43,19 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
         return _check(args.check, args.model, args.limit, debug)
     if args.ir is None or args.vi is None or args.output is None:
         raise UsageError("give IR, VI and -o OUT, or --check FOLDER; see fusionzoo align --help")
-    if not args.output.parent.is_dir():
-        raise UsageError(f"-o {args.output}: there is no folder {args.output.parent}; make it")
+    for option, path in (("-o", args.output), ("--checkerboard", args.checkerboard)):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"{option} {path}: there is no folder {path.parent}; make it")
+    if args.checkerboard is not None:
+        _check_picture(args.checkerboard, args.ir, args.vi)
     try:
         found = _found(args)
     except FusionZooError as error:
         raise type(error)(in_shell_words(str(error))) from error
     found.save(args.output)
     print(printable(f"{args.output}: {found}"))
+    if args.checkerboard is not None:
+        _draw(args, found)
     return 0
 
 
@@ -70,6 +76,13 @@ def _parser() -> Parser:
     )
     parser.add_argument("--points", metavar="FILE", type=Path, help="matching points, see below")
     parser.add_argument("--force", action="store_true", help="write it even if confidence is low")
+    parser.add_argument(
+        "--checkerboard",
+        metavar="FILE",
+        type=Path,
+        help="draw squares of both images by turns, before and after, to judge by eye (of folders: "
+        "of the first pair)",
+    )
     parser.add_argument(
         "--check", metavar="FOLDER", type=Path, help="check the pairs of a data set"
     )
@@ -101,6 +114,34 @@ def _found(args: argparse.Namespace) -> Alignment:
     if single[0]:
         return align(args.ir, args.vi, args.model, force=args.force)
     return align_rig([(pair.ir, pair.vi) for pair in pairs], args.model, force=args.force)
+
+
+def _check_picture(path: Path, *sources: Path) -> None:
+    """Refuse a picture that cannot be written, before the search.
+
+    Raises:
+        UsageError: saying why.
+    """
+    from fusionzoo.readers.writing import file_format
+
+    check_replaceable("--checkerboard", path)
+    check_apart([path], sources)
+    try:
+        file_format(path)
+    except InputError as error:
+        raise UsageError(f"--checkerboard {error}") from None
+
+
+def _draw(args: argparse.Namespace, found: Alignment) -> None:
+    from fusionzoo.alignment import checkerboard
+    from fusionzoo.readers.writing import save_image
+
+    ir, vi = args.ir, args.vi
+    if is_pattern(ir) or ir.is_dir():
+        first = pair_up(ir, vi)[0][0]
+        ir, vi = first.ir, first.vi
+    save_image(args.checkerboard, checkerboard(ir, vi, found))
+    print(printable(f"{args.checkerboard}: before and after"))
 
 
 def _pairs(ir: Path, vi: Path) -> list[Pair]:
