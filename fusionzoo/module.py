@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.utils.data import DistributedSampler
 
 from fusionzoo.errors import InputError, ResultError
 from fusionzoo.inference import check_options, fuse_images, ycbcr_to_rgb
@@ -80,6 +81,7 @@ class FusionModule(LightningModule):
         self._grid_rows: list[Tensor] = []
         # For as long as a loop of validation, test or prediction runs:
         self._metrics: FusionMetrics | None = None
+        self._loader: Any = None
         self._prepared: Callable[..., Any] | None = None
 
     # -- use ---------------------------------------------------------------------------------
@@ -367,11 +369,11 @@ class FusionModule(LightningModule):
         """Begin to measure ``validation_metrics``."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             self._check_weights()
-        self._start_measuring("zoo", self.validation_metrics)
+        self._start_measuring("zoo", self.validation_metrics, self.trainer.val_dataloaders)
 
     def on_test_start(self) -> None:
         """Begin to measure the usual metrics of ``test_protocol``."""
-        self._start_measuring(self.test_protocol, None)
+        self._start_measuring(self.test_protocol, None, self.trainer.test_dataloaders)
 
     def on_predict_start(self) -> None:
         """Make the network ready once for all batches."""
@@ -381,27 +383,29 @@ class FusionModule(LightningModule):
         """Let the prepared network go."""
         self._prepared = None
 
-    def _start_measuring(self, protocol: str, names: tuple[str, ...] | None) -> None:
+    def _start_measuring(self, protocol: str, names: tuple[str, ...] | None, loaders: Any) -> None:
         # Made here, not in the constructor: whoever only fuses need not load the metrics.
         from fusionzoo.metrics import FusionMetrics
 
         self._metrics = FusionMetrics(protocol, names).to(self.device)
+        self._loader = loaders[0] if isinstance(loaders, list) and len(loaders) == 1 else loaders
         self._prepared = self.prepared()
 
-    def _measure(self, fused: Tensor, batch: Mapping[str, Any]) -> None:
+    def _measure(self, fused: Tensor, batch: Mapping[str, Any], batch_idx: int) -> None:
         assert self._metrics is not None, "the loop's start makes the metrics"
-        self._metrics.update(fused, batch["ir"], batch["vi"])
+        if count := _new_in(batch_idx, len(fused), self._loader):
+            self._metrics.update(fused[:count], batch["ir"][:count], batch["vi"][:count])
 
     def _log_measured(self, stage: str) -> None:
         assert self._metrics is not None, "the loop's start makes the metrics"
         values = self._metrics.compute()
         self.log_dict({f"{stage}/{key}": value for key, value in values.items()})
-        self._metrics = self._prepared = None
+        self._metrics = self._loader = self._prepared = None
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Fuse a batch and measure it."""
         fused = self._fuse_batch(batch)
-        self._measure(fused, batch)
+        self._measure(fused, batch, batch_idx)
         if len(self._grid_rows) < self.grid_pairs:
             row = torch.cat([batch["ir"][0], batch["vi"][0], fused[0]], -1)
             self._grid_rows.append(row.float().cpu())
@@ -431,7 +435,7 @@ class FusionModule(LightningModule):
         """Fuse a batch and measure it as a saved image would be."""
         # Published tables are made from saved 8-bit images.
         fused = (self._fuse_batch(batch) * 255).round() / 255
-        self._measure(fused, batch)
+        self._measure(fused, batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
         """Log the means as ``test/<metric>``."""
@@ -473,6 +477,21 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _new_in(batch_idx: int, size: int, loader: Any) -> int:
+    """How many images of a batch, the first ones, no process has been given before.
+
+    Where processes cannot share the images evenly, the last of them are given the first images
+    once more, since all of them have to make as many steps. Those are not to be measured twice.
+    """
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler):
+        return size
+    first = batch_idx * (loader.batch_size or 1)
+    total = len(sampler.dataset)  # type: ignore[arg-type]  # samplers know the length
+    own = len(range(sampler.rank, total, sampler.num_replicas))  # without those given again
+    return max(0, min(size, own - first))
 
 
 def _plain(value: Any) -> Any:

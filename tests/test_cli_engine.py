@@ -178,8 +178,12 @@ def test_predict_keeps_names_with_dots(run, tmp_path):
     # A name may hold dots; only the ending is the writer's.
     data = pairs_folder(tmp_path / "pairs", ["a.b", "a"])
     arguments = ["predict", "--weights", str(run / "pretrained"), f"--data.predict_root={data}"]
-    assert main([*arguments, "--output", str(tmp_path / "out"), *CPU]) == 0
+    arguments += ["--output", str(tmp_path / "out"), *CPU]
+    assert main(arguments) == 0
     assert files_of(tmp_path / "out") == {"a.b.png", "a.png"}
+    written = [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()]
+    assert main(arguments) == 0  # with nothing left to do
+    assert written == [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()]
 
 
 def test_fit_says_what_it_found_and_where_the_result_is(root, tmp_path, capsys, recwarn):

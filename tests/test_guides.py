@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import ASSETS
 from PIL import Image
+from torch.distributed.run import get_args_parser
 
 from fusionzoo.cli import COMMANDS, main
 
@@ -76,6 +77,31 @@ def test_commands_of_the_guides_run(name, pair, capsys):
         if arguments[0] not in RUN or ".mp4" in files or "runs/" in files or "--align" in arguments:
             continue
         assert main(arguments) == 0, (arguments, capsys.readouterr().err)
+
+
+def test_commands_for_many_machines_are_understood(capsys):
+    text = "\n".join(blocks((DOCS / "many_machines.md").read_text(encoding="utf-8"), "sh"))
+    launcher = get_args_parser()
+    ran = []
+    for line in filter(None, text.splitlines()):
+        if line.startswith("torchrun "):
+            given = launcher.parse_args(shlex.split(line)[1:])
+            assert given.module
+            assert given.training_script == "fusionzoo"
+            arguments = given.training_script_args
+            processes = (int(given.nnodes), int(given.nproc_per_node))
+        elif line.startswith("srun "):
+            arguments, processes = shlex.split(line)[2:], (2, 4)
+        else:
+            assert line.startswith("#"), line
+            continue
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--print_config"])
+        config = capsys.readouterr().out
+        assert not ended.value.code, (line, config)
+        assert f"devices: '{processes[1]}'\n  num_nodes: {processes[0]}\n" in config
+        ran.append(arguments[0])
+    assert sorted(ran) == sorted(2 * ["fit", "predict", "test"])
 
 
 def test_links_lead_to_files():

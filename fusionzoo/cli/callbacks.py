@@ -12,8 +12,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_info
 
 from fusionzoo.cli.console import printable
+from fusionzoo.data import FusionDataModule
 from fusionzoo.errors import FileError, InputError
 from fusionzoo.files import write_whole
 from fusionzoo.inference import save_image
@@ -170,16 +172,39 @@ class FusedImages(BasePredictionWriter):
     """Writes each fused image of ``predict`` to ``<folder>/<name>.png``.
 
     It has its name only when it is whole. Nested names make nested folders. Every process writes
-    its own pairs.
+    its own pairs. Pairs whose results exist are left out, so that a command which was stopped goes
+    on where it was.
+
+    Args:
+        folder: for the images.
+        overwrite: fuse all pairs, and replace results that exist.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, overwrite: bool = False) -> None:
         super().__init__("batch")
         self.folder = Path(folder)
+        self.overwrite = overwrite
 
     def path_of(self, name: str) -> Path:
         """Where the fused image of the pair of that name goes."""
         return self.folder / f"{name}.png"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave out what is done already, before the pairs are shared out among the processes."""
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
+        if self.overwrite or not isinstance(data, FusionDataModule):
+            return
+        dataset = data.datasets["predict"]
+        # All processes have to leave out the same pairs, and on a network file system they may
+        # see different files: the first one decides.
+        done = {pair.name for pair in dataset.pairs if self.path_of(pair.name).exists()}
+        done = trainer.strategy.broadcast(done)
+        if done:
+            rank_zero_info(
+                f"predict: skipped {len(done)} of {len(dataset)} pairs, whose results exist in "
+                f"{self.folder} (--overwrite replaces them)"
+            )
+            dataset.pairs = [pair for pair in dataset.pairs if pair.name not in done]
 
     def write_on_batch_end(
         self,

@@ -137,6 +137,11 @@ class FusionCLI(LightningCLI):
             parser.add_argument(
                 "--output", type=str, default="fused", help="Folder for the fused images (PNG)."
             )
+            parser.add_argument(
+                "--overwrite",
+                action="store_true",
+                help="Replace results that exist; by default their pairs are skipped.",
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, and check what Lightning would refuse late or in other words.
@@ -266,7 +271,7 @@ class FusionCLI(LightningCLI):
                 made += checkpoints(**settings["checkpoint"])
                 made.append(BestCheckpoint(self.model.best_metric))
         if self.command == "predict":
-            made.append(FusedImages(settings["output"]))
+            made.append(FusedImages(settings["output"], settings["overwrite"]))
         return made
 
 
@@ -276,6 +281,7 @@ def _silence_libraries() -> None:
         "LightningCLI's args parameter",  # doubts arguments that are not sys.argv
         ".*does not have many workers",  # images are cached
         ".*is smaller than the logging interval",
+        "Using `DistributedSampler`",  # what it gives out twice is measured once
     ):
         warnings.filterwarnings("ignore", message=message)
     for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):

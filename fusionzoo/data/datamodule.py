@@ -20,7 +20,7 @@ from fusionzoo.data.decoding import Loaded, LoadedWithMask, check_pairs
 from fusionzoo.data.layouts import DatasetLayout, get_layout
 from fusionzoo.data.masks import MASK_SOURCES
 from fusionzoo.data.pairs import Pair, PairError, Problem, scan_pairs
-from fusionzoo.data.sampling import PairSampler, TrainLoader
+from fusionzoo.data.sampling import PairSampler, ShareSampler, TrainLoader
 from fusionzoo.errors import InputError, check_choice
 
 _MOST_BY_SHARE = 20
@@ -310,10 +310,11 @@ class FusionDataModule(lightning.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """Whole images, one by one; in distributed runs each in exactly one process."""
-        return self._whole_images("predict")
+        sampler = ShareSampler(len(self._dataset("predict")), **_place_in_group())
+        return self._whole_images("predict", sampler)
 
-    def _whole_images(self, part: str) -> DataLoader[Sample]:
-        return DataLoader(self._dataset(part), batch_size=1, **self._loading())
+    def _whole_images(self, part: str, sampler: ShareSampler | None = None) -> DataLoader[Sample]:
+        return DataLoader(self._dataset(part), batch_size=1, sampler=sampler, **self._loading())
 
     def _dataset(self, part: str) -> PairDataset:
         if part not in self.datasets:

@@ -84,6 +84,33 @@ class PairSampler(DistributedSampler[Draw]):
         return [int(index) for index in np.concatenate(passes)[: self.draws]]
 
 
+class ShareSampler(DistributedSampler[int]):
+    """The items in order, each in exactly one process; a process may have none.
+
+    Lightning's own for prediction needs as many items as there are processes.
+
+    Args:
+        items: how many there are.
+        num_replicas: number of processes.
+        rank: of this process.
+    """
+
+    def __init__(self, items: int, *, num_replicas: int, rank: int) -> None:
+        super().__init__(
+            range(items),  # type: ignore[arg-type]  # only its length counts
+            num_replicas,
+            rank,
+            shuffle=False,
+        )
+        self.share = range(rank, items, num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+
 class TrainLoader(DataLoader[Sample]):
     """A DataLoader that asks its sampler for nothing before its first batch is wanted.
 
