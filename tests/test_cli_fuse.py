@@ -247,9 +247,10 @@ def test_a_name_does_not_command_the_terminal(fuse, pairs, tmp_path, capsys):
 
 
 def test_what_is_probably_not_meant_is_one_line(fuse, pairs, tmp_path, capsys):
-    path = pairs / "ir" / "1.tif"
+    path = pairs / "ir" / "1.gif"
     page = Image.fromarray(asset("ir")[:40, :44])
-    page.save(path, save_all=True, append_images=[page])
+    other = Image.fromarray(255 - asset("ir")[:40, :44])
+    page.save(path, save_all=True, append_images=[other])
     assert fuse(path, pairs / "vi" / "1.png", "-o", tmp_path / "out.png") == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("fusionzoo: warning: ")

@@ -43,7 +43,7 @@ def see(image: Any, name: str) -> Seen:
         InputError: a batch, too small, or constant: there is nothing to align by.
         InputTypeError, MissingFileError, FileError: as ``fuse_images`` says.
     """
-    source = read_source(image, name)
+    source = read_source(image, name, visible=name == "vi")
     if len(source.colors) != 1:
         raise InputError(
             f"{name} is a batch of {len(source.colors)} images; align them pair by pair, or pass "

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -41,6 +41,9 @@ all others are fused. Results that exist are kept, unless --overwrite is given.
 Two patterns: a * stands for the pair's name, in quotes: 'all/*_ir.png' 'all/*_vi.png'. All else is
 as for two folders.
 
+One radiometric JPEG of a thermal camera, or a folder of them: its temperatures are fused with the
+visible photograph in the same file. --ir-range 10 40 is in °C.
+
 Two files: OUT is the file to write, or an existing folder. A file that exists is replaced.
 
 Two videos: .mp4, .mov, .mkv, .avi, ...; numbered images by a pattern such as frames/ir_%05d.png;
@@ -57,12 +60,13 @@ _LARGE = 16_000_000
 
 @dataclass(frozen=True)
 class Job:
-    """One pair and the file that its fused image goes to."""
+    """One pair and the file that its fused image goes to; ``alone``: both are in one file."""
 
     name: str
     ir: Path
     vi: Path
     out: Path
+    alone: bool = False
 
 
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
@@ -70,11 +74,18 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     args = _parser().parse_args(arguments)
     options = model_options(args.set)
     ranges = {side: _range(args, side) for side in ("ir", "vi")}
-    if is_video(args.ir) or is_video(args.vi):
+    if is_video(args.ir) or (args.vi is not None and is_video(args.vi)):
+        if args.vi is None:
+            raise UsageError(f"{args.ir} is a video, and needs a second one; give IR and VI")
         return fuse_videos(args, lambda: _fuser(args, options, ranges), ranges)
     refuse_video_options(args)
+    alone = args.vi is None
+    if alone:
+        args.vi = args.ir
+        args.resize = args.resize or (None if args.align else "ir")
     args.ir, args.vi = Path(args.ir), Path(args.vi)
     jobs, problems = _plan(args.ir, args.vi, args.output)
+    jobs = [replace(job, alone=alone) for job in jobs]
     for problem in problems:
         print(printable(str(problem)), file=sys.stderr)
     fuse = aligning(args, _fuser(args, options, ranges))
@@ -124,7 +135,9 @@ def _parser() -> Parser:
             side,
             metavar=side.upper(),
             type=given_text,
-            help=f"{what} image, folder, pattern or video",
+            nargs="?" if side == "vi" else None,
+            help=f"{what} image, folder, pattern or video"
+            + ("; none if IR holds the photograph too" if side == "vi" else ""),
         )
     parser.add_argument("-o", "--output", metavar="OUT", required=True, type=given_path)
     add_model_options(parser)
@@ -367,7 +380,7 @@ def _decoded(
         batch: list[tuple[Job, Any, Any]] = []
         for job in jobs[start : start + batch_size]:
             try:
-                batch.append((job, _image(job.ir, "ir", raw), _image(job.vi, "vi", raw)))
+                batch.append((job, *_images(job, raw)))
             except Exception as error:
                 batch.append((job, error, error))
         yield batch
@@ -375,6 +388,22 @@ def _decoded(
 
 def _is_raw(path: Path) -> bool:
     return path.suffix.lower() in RAW_ENDINGS
+
+
+def _images(job: Job, raw: str | None) -> tuple[Any, Any]:
+    if not job.alone:
+        return _image(job.ir, "ir", raw), _image(job.vi, "vi", raw)
+    from PIL import Image
+
+    from fusionzoo.readers import Reading, decode
+
+    reading = decode(job.ir)
+    if not isinstance(reading, Reading) or reading.visible is None:
+        raise InputError(
+            f"{job.ir} holds no visible photograph beside its image, as a thermal camera's file "
+            "may; give two files, IR and VI"
+        )
+    return reading, Image.fromarray(reading.visible)
 
 
 def _image(path: Path, name: str, raw: str | None) -> Any:

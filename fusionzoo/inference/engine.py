@@ -68,21 +68,22 @@ def fuse_images(
     """Fuse infrared with visible images by a network; the contract behind ``model.fuse``.
 
     **Kinds.** ``ir`` and ``vi`` are each, independently, a path (``str`` or ``os.PathLike``), the
-    content of a file (``bytes`` or ``io.BytesIO``), a PIL image, a numpy array ``(H, W)`` /
-    ``(H, W, 1|3|4)`` / ``(B, H, W)`` / ``(B, H, W, 1|3|4)``, or a torch tensor ``(H, W)`` /
-    ``(C, H, W)`` / ``(B, C, H, W)`` with C of 1, 3 or 4; of uint8, uint16, int16, int32, int64,
-    float16, float32 or float64. Or both are lists (or tuples) of the same length of any of these,
-    of differing sizes and kinds. An array of three dimensions is one image if its last dimension is
+    content of a file (``bytes`` or ``io.BytesIO``), what :func:`fusionzoo.open_image` gives, a PIL
+    image, a numpy array ``(H, W)`` / ``(H, W, 1|3|4)`` / ``(B, H, W)`` / ``(B, H, W, 1|3|4)``, or a
+    torch tensor ``(H, W)`` / ``(C, H, W)`` / ``(B, C, H, W)`` with C of 1, 3 or 4; of uint8,
+    uint16, int16, int32, int64, float16, float32 or float64. A thermal camera's file as ``vi``
+    means the photograph in it. Or both are lists (or tuples) of the same length of any of these, of
+    differing sizes and kinds. An array of three dimensions is one image if its last dimension is
     1, 3 or 4, and a batch of grey images otherwise; say ``(B, H, W, 1)`` for a batch of images that
     are so narrow. What :func:`fusionzoo.inference.read_image` says of files holds here. PIL images,
     from files or not, are turned upright by their EXIF orientation; palettes become RGB (grey, if
     all their colours are), CMYK and other colour spaces RGB, 1-bit images 8-bit grey.
 
     **What comes back** is of the kind of ``vi``, with its height and width, bit depth and device:
-    for a file a PIL image; a PIL image of mode L, LA, RGB, RGBA, I;16, I or F, with the colour
-    profile (ICC) of ``vi``; an array of ``vi``'s dtype and number of dimensions; a tensor likewise,
-    on the device of ``vi``; for a list, a list. An alpha channel of ``vi`` comes back untouched;
-    one of ``ir`` is dropped.
+    for a file that Pillow reads a PIL image, for another one a :class:`fusionzoo.Reading`; a PIL
+    image of mode L, LA, RGB, RGBA, I;16, I or F, with the colour profile (ICC) of ``vi``; an array
+    of ``vi``'s dtype and number of dimensions; a tensor likewise, on the device of ``vi``; for a
+    list, a list. An alpha channel of ``vi`` comes back untouched; one of ``ir`` is dropped.
 
     **Colour.** The network sees grey. A colour ``vi`` is fused in luma and its chroma put back
     (full-range BT.601), clipped to the value range; three equal channels give three equal
@@ -100,6 +101,7 @@ def fuse_images(
     is. Values and ranges lie within ±1e300. ``lo`` and ``hi`` are
 
     - ``ir_range`` or ``vi_range``, in the image's own units, if given;
+    - the range of a :class:`fusionzoo.Reading`, if its file gives one;
     - 0 and 255 for 8-bit images;
     - 0 and 1 for floats that lie in [0, 1], give or take 0.001;
     - else (16-bit, 32-bit and float radiance, and also floats in 0 ... 255) the 0.5 and 99.5
@@ -254,7 +256,7 @@ class _Preparation:
     hints: Hints
 
     def __call__(self, index: int, ir: Any, vi: Any, suffix: str) -> _Pair:
-        ir, vi = read_source(ir, "ir" + suffix), read_source(vi, "vi" + suffix)
+        ir, vi = read_source(ir, "ir" + suffix), read_source(vi, "vi" + suffix, visible=True)
         # The result takes after the one; of the other only its grey image is needed.
         one, other = (vi, ir) if self.color_from == "vi" else (ir, vi)
         if self.grad and not one.float_tensor:

@@ -55,8 +55,10 @@ class Source:
         return height, width
 
 
-def read_source(image: Any, name: str) -> Source:
+def read_source(image: Any, name: str, *, visible: bool = False) -> Source:
     """Open a file, reading, PIL image, array or tensor.
+
+    With ``visible`` the photograph in a thermal camera's file is opened, not the temperatures.
 
     Raises:
         InputError, InputTypeError, MissingFileError, FileError: naming `name`, the problem and
@@ -64,6 +66,8 @@ def read_source(image: Any, name: str) -> Source:
     """
     if isinstance(image, FILE_KINDS):
         image = decode(image, name)
+    if isinstance(image, Reading) and visible and image.visible is not None:
+        image = array_to_pil(image.visible)
     if isinstance(image, Reading):
         return _from_reading(image, name)
     if isinstance(image, Image.Image):

@@ -17,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fusionzoo.errors import FusionZooError, InputError, OutOfMemoryError, warn
 from fusionzoo.readers.content import ImageFileLike, check_pixels, label_of, open_stream
+from fusionzoo.readers.jpeg_segments import is_dji_radiometric
 from fusionzoo.readers.pillow import (
     KEPT_TIFF_TAGS,
     TIFF_TAGS,
@@ -77,6 +78,7 @@ def decode(path: ImageFileLike, name: str | None = None, *, page: int | None = N
         if page is not None:
             _turn_to(image, page, label)
         _warn_of_lost_bits(image, label)
+        _warn_of_palette(image, label)
         if page is None:
             _warn_of_more_pages(image, label)
         correct = _correction(image, label)
@@ -261,6 +263,23 @@ def _warn_of_lost_bits(image: ImageFile.ImageFile, label: str) -> None:
                 )
             )
             return
+
+
+def _warn_of_palette(image: ImageFile.ImageFile, label: str) -> None:
+    if image.format not in ("JPEG", "MPO"):
+        return
+    stream: Any = image.fp
+    place = stream.tell()
+    try:
+        is_dji = is_dji_radiometric(stream)
+    finally:
+        stream.seek(place)
+    if is_dji:
+        warn(
+            f"{label}: the temperatures in DJI's radiometric JPEG are not read, only its coloured "
+            "picture is; to fuse temperatures, convert it to TIFF with the DJI Thermal SDK "
+            "(dji_irp -a measure)"
+        )
 
 
 def _turn_to(image: ImageFile.ImageFile, page: int, label: str) -> None:

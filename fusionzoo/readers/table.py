@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fusionzoo.errors import InputError
-from fusionzoo.readers import tiff_tags
+from fusionzoo.readers import jpeg_segments, tiff_tags
 from fusionzoo.readers.content import ImageFileLike, label_of, open_stream
 
 __all__ = [
@@ -110,10 +110,15 @@ def _is_deep_tiff(head: bytes, name: str, stream: IO[bytes]) -> bool:
     return tags is not None and tiff_tags.is_beyond_pillow(tags)
 
 
+def _is_flir(head: bytes, name: str, stream: IO[bytes]) -> bool:
+    return head.startswith(b"\xff\xd8\xff") and jpeg_segments.is_flir_radiometric(stream)
+
+
 #: Rows are asked in this order.
 FORMATS: tuple[Format, ...] = (
     Format("npy", "a NumPy array", "arrays", _is_npy),
     Format("npz", "a NumPy archive", "archives", _is_npz),
+    Format("flir", "a radiometric JPEG of a FLIR camera", "flir", _is_flir, "flyr", "flir"),
     Format("tiff", "a TIFF", "tiff", _is_deep_tiff, "tifffile", "tiff"),
     Format("nifti", "a NIfTI volume", "nifti", _is_nifti, "nibabel", "nifti"),
     Format("dicom", "a DICOM file", "dicom", _is_dicom, "pydicom", "dicom"),
