@@ -41,6 +41,8 @@ def measure_fusing(
     dtype: str = "float32",
     batch_size: int = 1,
     plain: bool = False,
+    tile: int | str = "auto",
+    memory: float | None = None,
 ) -> dict[str, Any]:
     """Time ``model.fuse`` on random 8-bit grey pairs, in a fresh Python process.
 
@@ -52,21 +54,24 @@ def measure_fusing(
         size: width and height in pixels.
         options: model options in place of the stored ones.
         untrained: take fresh weights; ``model`` is a name then.
-        runs: timed calls, at least 1.
+        runs: timed calls; with 0, the first call is the one that counts.
         threads: of the CPU (``OMP_NUM_THREADS``); by default what torch takes.
         device: ``cpu``, ``cuda``, ``mps``, …
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         batch_size: pairs in one call, fused together.
         plain: run the network as it is trained, without what ``for_inference`` makes faster: the
             baseline of that.
+        tile, memory: see :meth:`fusionzoo.module.FusionModule.fuse`.
 
     Returns:
         What was asked for, and ``seconds_median``, ``seconds_min``, ``seconds_max`` of a call;
-        ``seconds_first``, the call that does not count; ``megapixels_per_second``;
-        ``memory_peak_mb``, the largest resident memory of the process (10^6 bytes), and
-        ``memory_loaded_mb``, that before the first call; on CUDA also ``cuda_memory_peak_mb``,
-        what torch had allocated there. A memory that the system does not tell is None.
-        ``checksum``: mean and standard deviation of the first result, 0 … 255.
+        ``seconds_first``, the call that does not count; ``seconds_processor``, the time of the
+        CPU for one call, which what else the machine does changes little;
+        ``megapixels_per_second``; ``memory_peak_mb``, the largest resident memory of the process
+        (10^6 bytes), ``memory_loaded_mb``, that before the first call, and ``memory_extra_mb``,
+        what the calls took at most beyond the model and the images (Linux); on CUDA also
+        ``cuda_memory_peak_mb``, what torch had allocated there. A memory that the system does not
+        tell is None. ``checksum``: mean and standard deviation of the first result, 0 … 255.
 
     Raises:
         InputError: an argument out of range.
@@ -79,6 +84,8 @@ def measure_fusing(
         "untrained": untrained,
         "dtype": dtype,
         "plain": plain,
+        "tile": tile,
+        "memory": memory,
     }
     how = {"size": size, "runs": runs, "device": device, "batch_size": batch_size}
     result: dict[str, Any] = _ask("_fuse_here", {**question, **how}, threads)
@@ -103,7 +110,7 @@ def measure_metrics(
         protocol: its name.
         metrics: names; None takes the protocol's usual ones.
         size: width and height in pixels.
-        runs: timed calls, at least 1.
+        runs: timed calls; with 0, the first call is the one that counts.
         threads: of the CPU (``OMP_NUM_THREADS``); by default what torch takes.
         device: ``cpu``, ``cuda``, ``mps``, …
         batch_size: pairs in one call.
@@ -124,8 +131,10 @@ def measure_metrics(
 
 def _ask(function: str, question: Mapping[str, Any], threads: int | None) -> Any:
     """Call a function of this file in a new process, with plain values."""
-    if min(*question["size"], question["runs"], question["batch_size"], threads or 1) < 1:
-        raise InputError("size, runs, threads and batch_size are at least 1")
+    if min(*question["size"], question["batch_size"], threads or 1) < 1:
+        raise InputError("size, threads and batch_size are at least 1")
+    if question["runs"] < 0:
+        raise InputError(f"runs={question['runs']}; use 0 or more")
     return ask(
         __name__, function, question, failure="the process that is measured failed", threads=threads
     )
@@ -140,6 +149,8 @@ def _fuse_here(
     untrained: bool,
     dtype: str,
     plain: bool,
+    tile: int | str,
+    memory: float | None,
     size: Sequence[int],
     runs: int,
     device: str,
@@ -156,10 +167,11 @@ def _fuse_here(
     width, height = size
     pixels = np.random.default_rng(0).integers(0, 256, (2, batch_size, height, width), np.uint8)
     irs, vis = list(pixels[0]), list(pixels[1])
+    how = {"dtype": getattr(torch, dtype), "batch_size": batch_size, "tile": tile, "memory": memory}
 
     # The results are on the CPU, so a GPU has finished when this returns.
     def fuse() -> Any:
-        return fuse_pairs(irs, vis, dtype=getattr(torch, dtype), batch_size=batch_size)[0]
+        return fuse_pairs(irs, vis, **how)[0]
 
     fused, times = _timed(fuse, size, runs, device, batch_size)
     return {
@@ -168,6 +180,8 @@ def _fuse_here(
         "untrained": untrained,
         "dtype": dtype,
         "plain": plain,
+        "tile": tile,
+        "memory": memory,
         **times,
         "checksum": [float(fused.mean()), float(fused.std())],
     }
@@ -209,9 +223,14 @@ def _timed(
         result = call()
         return time.perf_counter() - start, result
 
-    loaded = _peak_memory()
+    loaded, before = _peak_memory(), resident_memory(peak=False)
+    processor = time.process_time()
     first, result = seconds()
-    others = [seconds()[0] for _ in range(runs)]
+    if runs:
+        processor = time.process_time()
+    others = [seconds()[0] for _ in range(runs)] or [first]
+    processor = (time.process_time() - processor) / len(others)
+    peak = _peak_memory()
     median = statistics.median(others)
     width, height = size
     on_cuda = torch.device(device).type == "cuda"
@@ -227,9 +246,11 @@ def _timed(
         "seconds_min": min(others),
         "seconds_max": max(others),
         "seconds_first": first,
+        "seconds_processor": processor,
         "megapixels_per_second": width * height * batch_size / median / 1e6,
         "memory_loaded_mb": loaded,
-        "memory_peak_mb": _peak_memory(),
+        "memory_peak_mb": peak,
+        "memory_extra_mb": None if peak is None or before is None else peak - before / _MB,
         "cuda_memory_peak_mb": torch.cuda.max_memory_allocated(device) / _MB if on_cuda else None,
         "fusionzoo": __version__,
         "torch": torch.__version__,

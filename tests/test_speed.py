@@ -42,10 +42,31 @@ def test_bench_measures_the_model_and_its_baseline(tmp_path, capsys):
 
 def test_bench_of_fresh_weights():
     how = {"size": [24, 16], "runs": 2, "device": "cpu", "batch_size": 2}
-    result = speed._fuse_here("didfuse", {"channels": 4}, True, "bfloat16", False, **how)
+    how |= {"dtype": "bfloat16", "plain": False, "tile": "auto", "memory": None}
+    result = speed._fuse_here("didfuse", {"channels": 4}, True, **how)
     assert (result["untrained"], result["batch_size"], result["dtype"]) == (True, 2, "bfloat16")
+    assert result["seconds_processor"] > 0
     pixels = 24 * 16 * 2
     assert result["megapixels_per_second"] * result["seconds_median"] == pytest.approx(pixels / 1e6)
+
+
+def test_bench_of_an_image_that_the_memory_does_not_hold_whole(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(speed, "ask", lambda module, function, given, **_: asked.update(given))
+    speed.measure_fusing("lapnet.tiny", size=(96, 64), memory=4e9, tile=32, runs=0)
+    how = {name: asked[name] for name in ("memory", "tile", "runs")}
+    assert how == {"memory": 4e9, "tile": 32, "runs": 0}
+    seen = []
+
+    def call():
+        seen.append(1)
+        return bytearray(20_000_000)
+
+    _, found = speed._timed(call, (96, 64), 0, "cpu", 1)
+    assert len(seen) == 1
+    assert found["seconds_median"] == found["seconds_first"]
+    extra = found["memory_extra_mb"]
+    assert extra is None or extra > 19
 
 
 def test_bench_hands_on_the_error_of_its_process(capsys):
@@ -54,7 +75,15 @@ def test_bench_hands_on_the_error_of_its_process(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--size", "64"], ["--runs", "0"], ["--threads", "many"], ["--set", "rule"]]
+    "arguments",
+    [
+        ["--size", "64"],
+        ["--runs", "-1"],
+        ["--memory", "no"],
+        ["--tile", "0"],
+        ["--threads", "many"],
+        ["--set", "rule"],
+    ],
 )
 def test_bench_usage(arguments, capsys):
     try:
@@ -86,7 +115,9 @@ def test_bench_of_metrics_knows_every_protocol():
 
 
 def test_bench_of_metrics_refuses():
+    with pytest.raises(ValueError, match="use 0 or more"):
+        speed.measure_metrics(runs=-1)
     with pytest.raises(ValueError, match="at least 1"):
-        speed.measure_metrics(runs=0)
+        speed.measure_metrics(batch_size=0)
     with pytest.raises(RuntimeError, match="did you mean 'tang'"):
         speed.measure_metrics("tank", size=(32, 32), runs=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from fusionzoo.cli import UsageError
 from fusionzoo.cli.options import (
     add_model_options,
+    add_tile_options,
     chosen_device,
     image_size,
     model_options,
@@ -45,6 +47,8 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
             "options": model_options(args.set),
             "untrained": args.untrained,
             "dtype": args.dtype,
+            "tile": args.tile,
+            "memory": args.memory,
         }
         results = [
             measure_fusing(args.model, **settings, plain=plain)
@@ -77,9 +81,16 @@ def _parser() -> Parser:
     parser.add_argument(
         "--size", type=image_size, default=(640, 480), metavar="WxH", help="default: 640x480"
     )
-    parser.add_argument("--runs", type=positive, default=5, help="timed calls (default: 5)")
+    parser.add_argument(
+        "--runs",
+        type=_count,
+        default=5,
+        metavar="N",
+        help="timed calls after a first one that does not count; 0: the first alone (default: 5)",
+    )
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N")
+    add_tile_options(parser)
     parser.add_argument("--untrained", action="store_true", help="fresh weights; MODEL is a name")
     parser.add_argument(
         "--baseline",
@@ -97,6 +108,13 @@ def _parser() -> Parser:
     return parser
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is less than 0")
+    return value
+
+
 def _print_table(results: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -111,13 +129,16 @@ def _print_table(results: list[dict[str, Any]]) -> None:
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
-    for heading in ("s / call", "min", "max", "first", "Mpixel / s", "peak MB", "loaded MB"):
+    for heading in ("s / call", "min", "max", "first", "CPU s", "Mpixel / s"):
+        table.add_column(heading, justify="right")
+    for heading in ("peak MB", "loaded MB", "extra MB"):
         table.add_column(heading, justify="right")
     if last["cuda_memory_peak_mb"] is not None:
         table.add_column("CUDA peak MB", justify="right")
     for result in results:
-        cells = [result[f"seconds_{key}"] for key in ("median", "min", "max", "first")]
-        memory = [result["memory_peak_mb"], result["memory_loaded_mb"]]
+        keys = ("median", "min", "max", "first", "processor")
+        cells = [result[f"seconds_{key}"] for key in keys]
+        memory = [result[f"memory_{key}_mb"] for key in ("peak", "loaded", "extra")]
         if last["cuda_memory_peak_mb"] is not None:
             memory.append(result["cuda_memory_peak_mb"])
         table.add_row(

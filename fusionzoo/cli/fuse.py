@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import re
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,7 +19,13 @@ from typing import Any, NoReturn
 from fusionzoo.cli import FAILED, UsageError
 from fusionzoo.cli.aligned import add_align_options, aligning
 from fusionzoo.cli.console import failure, in_shell_words, printable, progress
-from fusionzoo.cli.options import add_model_options, chosen_device, model_options, positive
+from fusionzoo.cli.options import (
+    add_model_options,
+    add_tile_options,
+    chosen_device,
+    model_options,
+    positive,
+)
 from fusionzoo.cli.outputs import check_apart, check_replaceable, make_folder, resolved
 from fusionzoo.cli.parser import Parser, given_path, given_text
 from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
@@ -144,20 +149,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
     )
-    parser.add_argument(
-        "--tile",
-        type=_tile,
-        default="auto",
-        metavar="auto|off|PIXELS",
-        help="cut images that are too large for the memory into tiles (auto), none (off), or all "
-        "that are larger than PIXELS x PIXELS",
-    )
-    parser.add_argument(
-        "--memory",
-        type=_bytes,
-        metavar="SIZE",
-        help="memory that fusing may take, such as 2GB or 500MB; by default half of what is free",
-    )
+    add_tile_options(parser)
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -188,14 +180,6 @@ def _parser() -> Parser:
     return parser
 
 
-def _tile(text: str) -> int | str:
-    if text in ("auto", "off"):
-        return text
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r}: write auto, off or a number of pixels")
-    return int(text)
-
-
 def _raw(text: str) -> str:
     from fusionzoo.readers.raw import raw_layout
 
@@ -204,17 +188,6 @@ def _raw(text: str) -> str:
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text
-
-
-def _bytes(text: str) -> float:
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)b?", text.strip().lower())
-    size = 0.0
-    if found:
-        number, unit, binary = found.groups()
-        size = float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " ")
-    if not size > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; write a number and GB or MB: 2GB")
-    return size
 
 
 def _range(args: argparse.Namespace, side: str) -> tuple[float, float] | None:

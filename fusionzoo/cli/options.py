@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,24 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16", "float16"),
         default="float32",
         help="of the network's arithmetic (default: %(default)s)",
+    )
+
+
+def add_tile_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tile`` and ``--memory``: how images are cut that the memory does not hold."""
+    parser.add_argument(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="auto|off|PIXELS",
+        help="cut images that are too large for the memory into tiles (auto), none (off), or all "
+        "that are larger than PIXELS x PIXELS",
+    )
+    parser.add_argument(
+        "--memory",
+        type=_bytes,
+        metavar="SIZE",
+        help="memory that fusing may take, such as 2GB or 500MB; by default half of what is free",
     )
 
 
@@ -108,3 +127,22 @@ def image_size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write WxH, e.g. 640x480")
     return int(width), int(height)
+
+
+def _tile(text: str) -> int | str:
+    if text in ("auto", "off"):
+        return text
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: write auto, off or a number of pixels")
+    return int(text)
+
+
+def _bytes(text: str) -> float:
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    size = 0.0
+    if found:
+        number, unit, binary = found.groups()
+        size = float(number) * (1024 if binary else 1000) ** " kmgt".index(unit or " ")
+    if not size > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write a number and GB or MB: 2GB")
+    return size
