@@ -21,8 +21,12 @@ from golden import problem  # noqa: E402
 
 if "site-packages" not in fusionzoo.__file__:
     sys.exit(f"{fusionzoo.__file__} is not of an installed wheel")
+from fusionzoo.demo.examples import example_pairs  # noqa: E402
+
 keys = fusionzoo.list_models(pretrained=True)
 problems = [found for key in keys if (found := problem(key))]
+if not example_pairs():
+    problems.append("the wheel has no example pairs")
 if problems or not keys:
     sys.exit("\n".join(problems) or "the wheel has no weights")
 print(f"{', '.join(keys)}: load from the wheel and give the golden outputs")

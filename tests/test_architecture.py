@@ -40,6 +40,7 @@ RANK = {
     "models": 6,
     "zoo": 7,
     "": 8,  # fusionzoo/__init__.py: the public names
+    "demo": 9,
     "plot": 9,
     "speed": 9,
     "cli": 10,

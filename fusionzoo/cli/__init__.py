@@ -32,6 +32,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "fuse": Command("fusionzoo.cli.fuse", "fuse two images, or two folders of them"),
     "align": Command("fusionzoo.cli.align", "find how infrared images lie in visible ones"),
+    "demo": Command("fusionzoo.cli.demo", "try models in the browser"),
     "list": Command("fusionzoo.cli.listing", "show models, parameters, weights and licences"),
     "masks": Command("fusionzoo.cli.masks", "make masks of targets for training"),
     "fit": Command("fusionzoo.cli.engine", "train a model"),
