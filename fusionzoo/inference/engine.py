@@ -26,7 +26,7 @@ from fusionzoo.inference.memory import (
 )
 from fusionzoo.inference.options import check_count, check_options
 from fusionzoo.inference.ranges import Limits, Scale, check_range, from_unit, scale_of
-from fusionzoo.inference.sources import Source, read_source
+from fusionzoo.inference.sources import Source, read_pair
 from fusionzoo.inference.tiles import fuse_in_tiles, halo_of
 
 Run = Callable[[Tensor, Tensor], Tensor]
@@ -256,7 +256,7 @@ class _Preparation:
     hints: Hints
 
     def __call__(self, index: int, ir: Any, vi: Any, suffix: str) -> _Pair:
-        ir, vi = read_source(ir, "ir" + suffix), read_source(vi, "vi" + suffix, visible=True)
+        ir, vi = read_pair(ir, vi, suffix)
         # The result takes after the one; of the other only its grey image is needed.
         one, other = (vi, ir) if self.color_from == "vi" else (ir, vi)
         if self.grad and not one.float_tensor:

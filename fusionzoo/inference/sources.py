@@ -82,6 +82,25 @@ def read_source(image: Any, name: str, *, visible: bool = False) -> Source:
     )
 
 
+def read_pair(ir: Any, vi: Any, suffix: str = "") -> tuple[Source, Source]:
+    """Open a pair: of a thermal camera's file as ``vi`` the photograph; GeoTIFFs on one grid.
+
+    Raises:
+        InputError, InputTypeError, MissingFileError, FileError: as :func:`read_source`; or two
+            GeoTIFFs do not overlap.
+    """
+    if isinstance(ir, FILE_KINDS):
+        ir = decode(ir, "ir" + suffix)
+    if isinstance(ir, Reading) and ir.kind == "geotiff":
+        if isinstance(vi, FILE_KINDS):
+            vi = decode(vi, "vi" + suffix)
+        if isinstance(vi, Reading) and vi.kind == "geotiff":
+            from fusionzoo.readers.geotiff import onto
+
+            ir = onto(ir, vi)
+    return read_source(ir, "ir" + suffix), read_source(vi, "vi" + suffix, visible=True)
+
+
 def normalise(
     image: np.ndarray | Tensor | Reading,
     value_range: tuple[float, float] | None = None,

@@ -37,7 +37,7 @@ READ_FORMATS = (
 )
 _TURNED = range(5, 9)  # EXIF orientations that swap width and height
 # Tags of TIFF.
-_SUBFILE_TYPE = 254
+_SUBFILE_TYPE, _GEO_KEYS = 254, 34735
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 256, 257, 258, 262, 274, 339
 _PNG_METADATA = ("exif", "Raw profile type exif", "XML:com.adobe.xmp")
 _UNSIGNED, _SIGNED, _WHITE_IS_ZERO = 1, 2, 0
@@ -79,6 +79,9 @@ def decode(path: ImageFileLike, name: str | None = None, *, page: int | None = N
             _turn_to(image, page, label)
         _warn_of_lost_bits(image, label)
         _warn_of_palette(image, label)
+        if isinstance(image, TiffImageFile) and _GEO_KEYS in image.tag_v2:
+            # Once, not for each of many files.
+            warn("where GeoTIFFs lie is not kept; to keep it, run pip install 'fusionzoo[geo]'")
         if page is None:
             _warn_of_more_pages(image, label)
         correct = _correction(image, label)

@@ -110,6 +110,13 @@ def _is_deep_tiff(head: bytes, name: str, stream: IO[bytes]) -> bool:
     return tags is not None and tiff_tags.is_beyond_pillow(tags)
 
 
+def _is_geotiff(head: bytes, name: str, stream: IO[bytes]) -> bool:
+    if head[:4] not in _TIFF or find_spec("rasterio") is None:
+        return False  # then it is read as any TIFF, with a warning that names the extra
+    tags = tiff_tags.first_tags(stream)
+    return tags is not None and tiff_tags.is_geotiff(tags)
+
+
 def _is_flir(head: bytes, name: str, stream: IO[bytes]) -> bool:
     return head.startswith(b"\xff\xd8\xff") and jpeg_segments.is_flir_radiometric(stream)
 
@@ -119,6 +126,7 @@ FORMATS: tuple[Format, ...] = (
     Format("npy", "a NumPy array", "arrays", _is_npy),
     Format("npz", "a NumPy archive", "archives", _is_npz),
     Format("flir", "a radiometric JPEG of a FLIR camera", "flir", _is_flir, "flyr", "flir"),
+    Format("geotiff", "a GeoTIFF", "geotiff", _is_geotiff, "rasterio", "geo"),
     Format("tiff", "a TIFF", "tiff", _is_deep_tiff, "tifffile", "tiff"),
     Format("nifti", "a NIfTI volume", "nifti", _is_nifti, "nibabel", "nifti"),
     Format("dicom", "a DICOM file", "dicom", _is_dicom, "pydicom", "dicom"),
@@ -155,6 +163,7 @@ WRITERS: tuple[Writer, ...] = (
 
 #: What writes a TIFF of a reading, by its kind; Pillow writes the others.
 TIFF_WRITERS = {
+    "geotiff": Writer((".tif", ".tiff"), "geotiff", "rasterio", "geo"),
     "tiff": Writer((".tif", ".tiff"), "tiff", "tifffile", "tiff"),
 }
 

@@ -108,7 +108,9 @@ def save_image(
 
 def _tiff_writer(reading: Reading) -> Writer | None:
     is_deep_colour = reading.values.ndim == 3 and reading.values.dtype != np.uint8
-    return TIFF_WRITERS.get("tiff" if is_deep_colour else reading.kind)
+    if reading.kind in TIFF_WRITERS:
+        return TIFF_WRITERS[reading.kind]
+    return TIFF_WRITERS["tiff"] if is_deep_colour else None
 
 
 def _as_reading(image: Any, path: Path) -> Reading:
