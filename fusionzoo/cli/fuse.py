@@ -54,7 +54,8 @@ Two files: OUT is the file to write, or an existing folder. A file that exists i
 Two videos: .mp4, .mov, .mkv, .avi, ...; numbered images by a pattern such as frames/ir_%05d.png;
 cameras, as /dev/video0 or 0; or addresses, as rtsp://... and udp://... OUT is an .mp4, .mov or .avi
 (H.264), .mkv (FFV1, without loss) or .webm file. The visible stream gives times, colour and sound;
-the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishes the file.
+the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishes the file. With
+--live a window shows the result, and -o may be left out.
 
 Exit status: 0 all done; 1 something could not be fused; 2 wrong usage; 130 interrupted.
 """
@@ -76,7 +77,7 @@ class Job:
 
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run the command; see ``fusionzoo fuse --help``."""
-    args = _parser().parse_args(arguments)
+    args = _parser(needs_output="--live" not in arguments).parse_args(arguments)
     options = model_options(args.set)
     ranges = {side: _range(args, side) for side in ("ir", "vi")}
     if is_video(args.ir) or (args.vi is not None and is_video(args.vi)):
@@ -128,7 +129,7 @@ class _FuseParser(Parser):
         )
 
 
-def _parser() -> Parser:
+def _parser(needs_output: bool) -> Parser:
     parser = _FuseParser(
         prog="fusionzoo fuse",
         description="Fuse an infrared with a visible image or video, or two folders of images.",
@@ -144,7 +145,7 @@ def _parser() -> Parser:
             help=f"{what} image, folder, pattern or video"
             + ("; none if IR holds the photograph too" if side == "vi" else ""),
         )
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, type=given_path)
+    parser.add_argument("-o", "--output", metavar="OUT", required=needs_output, type=given_path)
     add_model_options(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
