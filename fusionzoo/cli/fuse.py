@@ -26,12 +26,13 @@ from fusionzoo.cli.options import (
     model_options,
     positive,
 )
-from fusionzoo.cli.outputs import check_apart, check_replaceable, make_folder, resolved
+from fusionzoo.cli.outputs import check_apart, check_replaceable, existing, make_folder, resolved
 from fusionzoo.cli.parser import Parser, given_path, given_text
 from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.overlap import ahead
 from fusionzoo.pairing import RAW_ENDINGS, Problem, folder_of, is_pattern, pair_up
+from fusionzoo.remote import as_path, at_hand
 from fusionzoo.video.names import is_video
 
 #: Of those that are told in one line where nothing can be fused.
@@ -50,6 +51,8 @@ One radiometric JPEG of a thermal camera, or a folder of them: its temperatures 
 visible photograph in the same file. --ir-range 10 40 is in °C.
 
 Two files: OUT is the file to write, or an existing folder. A file that exists is replaced.
+
+Folders, patterns and files may be URLs: s3://bucket/folder, gs://..., with fusionzoo[remote].
 
 Two videos: .mp4, .mov, .mkv, .avi, ...; numbered images by a pattern such as frames/ir_%05d.png;
 cameras, as /dev/video0 or 0; or addresses, as rtsp://... and udp://... OUT is an .mp4, .mov or .avi
@@ -89,7 +92,7 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     if alone:
         args.vi = args.ir
         args.resize = args.resize or (None if args.align else "ir")
-    args.ir, args.vi = Path(args.ir), Path(args.vi)
+    args.ir, args.vi = as_path(args.ir), as_path(args.vi)
     jobs, problems = _plan(args.ir, args.vi, args.output)
     jobs = [replace(job, alone=alone) for job in jobs]
     for problem in problems:
@@ -97,7 +100,8 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     fuse = aligning(args, _fuser(args, options, ranges))
     # A single file is replaced, as -o does everywhere; of folders only the rest is done.
     single = _is_single(args.ir)
-    todo = [job for job in jobs if single or args.overwrite or not job.out.exists()]
+    kept = set() if single or args.overwrite else existing([job.out for job in jobs], args.output)
+    todo = [job for job in jobs if job.out not in kept]
     if args.raw and not any(_is_raw(path) for job in jobs for path in (job.ir, job.vi)):
         raise UsageError(
             f"--raw {args.raw} is for files that end in {', '.join(sorted(RAW_ENDINGS))}, and "
@@ -390,13 +394,14 @@ def _image(path: Path, name: str, raw: str | None) -> Any:
     from fusionzoo.readers.raw import read_raw
     from fusionzoo.readers.table import format_of
 
+    file = at_hand(path)
     if raw is not None and _is_raw(path):
-        return read_raw(path, raw)
-    if format_of(path, name) is None:
-        with pictures.opened(path, name) as header:
+        return read_raw(file, raw)
+    if format_of(file, name) is None:
+        with pictures.opened(file, name) as header:
             if header.width * header.height > _LARGE:
-                return path
-    return opening.decode(path, name)
+                return file
+    return opening.decode(file, name)
 
 
 def _fused(
