@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_helpers import ASSETS
+from flir_helpers import photo
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
@@ -57,6 +58,16 @@ def pair(tmp_path, monkeypatch):
     for name in ("mri.png", "mri/1.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         images["vi"].convert("L").save(tmp_path / name)
+    for name in ("photo.jpg", "photos/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(photo())
+    for name in ("ir.raw", "ir/1.raw"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(range(256)) * (640 * 512 * 2 // 256))
+    (tmp_path / "vi").mkdir()
+    images["vi"].save(tmp_path / "vi" / "1.png")
+    for name in ("thermal.tif", "ortho.tif"):
+        images["ir"].save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -31,7 +31,7 @@ def stem(path):
 
 
 def test_there_are_notebooks():
-    names = {"quickstart", "train_your_own", "medical", "alignment", "video"}
+    names = {"quickstart", "train_your_own", "medical", "alignment", "video", "temperatures"}
     assert {path.stem for path in NOTEBOOKS} >= names
 
 
@@ -49,7 +49,11 @@ def test_colab_opens_this_notebook_and_installs_what_it_needs(path):
     extras = set(re.search(r"pip install -q '\.\[(.*)\]'", setup)[1].split(","))
     assert extras <= repository["project"]["optional-dependencies"].keys()
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    needed = {"plot": r"import plot\b", "video": r"import av\b|fusionzoo\.video"}
+    needed = {
+        "plot": r"import plot\b|import matplotlib",
+        "video": r"import av\b|fusionzoo\.video",
+        "flir": r"open_image\(photo",
+    }
     assert extras == {extra for extra, used in needed.items() if re.search(used, code)}
 
 

@@ -267,6 +267,20 @@ def test_the_command_fuses_arrays_and_evaluates_them(folders, capsys):
     assert main(["evaluate", *places]) == 0
 
 
+def test_the_command_takes_a_page(tmp_path, capsys):
+    stack = RNG.integers(0, 255, (5, 32, 40), dtype=np.uint8)
+    np.save(tmp_path / "ir.npy", stack)
+    np.savez(tmp_path / "vi.npz", first=stack[0], second=stack[1])
+    files = [str(tmp_path / name) for name in ("ir.npy", "vi.npz")]
+    out = ["-o", str(tmp_path / "out.png"), "--device", "cpu"]
+    assert main(["fuse", *files, *out]) == 1
+    assert "ir.npy holds 5 images" in capsys.readouterr().err
+    assert main(["fuse", *files, *out, "--ir-page", "1", "--vi-page", "second"]) == 0
+    fused = read_image(tmp_path / "out.png")
+    assert main(["fuse", *files, *out, "--ir-page", "1", "--vi-page", "0"]) == 0
+    assert not np.array_equal(read_image(tmp_path / "out.png"), fused)
+
+
 def test_the_command_fuses_raw_values(tmp_path, capsys):
     for side, step in (("ir", 3), ("vi", 7)):
         (tmp_path / side).mkdir()

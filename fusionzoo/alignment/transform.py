@@ -19,6 +19,7 @@ from fusionzoo.errors import FileError, InputError, InputTypeError, MissingFileE
 from fusionzoo.files import write_whole
 from fusionzoo.inference.sources import read_source
 from fusionzoo.readers.content import FILE_KINDS
+from fusionzoo.readers.reading import Reading
 
 _FORMAT = "fusionzoo-alignment-1"
 #: How far the soft edge reaches, as a part of the visible image's longer side.
@@ -155,7 +156,7 @@ class Alignment:
         """
         if interpolation not in ("bilinear", "nearest"):
             raise InputError(f"interpolation is 'bilinear' or 'nearest', not {interpolation!r}")
-        if isinstance(image, (*FILE_KINDS, Image.Image)):
+        if isinstance(image, (*FILE_KINDS, Image.Image, Reading)):
             return self._warp_picture(image, fill, interpolation)
         if isinstance(image, Tensor):
             self._check_size(tuple(image.shape[-2:]), image.shape)

@@ -26,13 +26,12 @@ from fusionzoo.cli.options import (
     model_options,
     positive,
 )
-from fusionzoo.cli.outputs import check_apart, check_replaceable, existing, make_folder, resolved
+from fusionzoo.cli.outputs import check_apart, check_replaceable, make_folder, resolved
 from fusionzoo.cli.parser import Parser, given_path, given_text
 from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.overlap import ahead
 from fusionzoo.pairing import RAW_ENDINGS, Problem, folder_of, is_pattern, pair_up
-from fusionzoo.remote import as_path, at_hand
 from fusionzoo.video.names import is_video
 
 #: Of those that are told in one line where nothing can be fused.
@@ -52,13 +51,10 @@ visible photograph in the same file. --ir-range 10 40 is in °C.
 
 Two files: OUT is the file to write, or an existing folder. A file that exists is replaced.
 
-Folders, patterns and files may be URLs: s3://bucket/folder, gs://..., with fusionzoo[remote].
-
 Two videos: .mp4, .mov, .mkv, .avi, ...; numbered images by a pattern such as frames/ir_%05d.png;
 cameras, as /dev/video0 or 0; or addresses, as rtsp://... and udp://... OUT is an .mp4, .mov or .avi
 (H.264), .mkv (FFV1, without loss) or .webm file. The visible stream gives times, colour and sound;
-the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishes the file. With
---live a window shows the result, and -o may be left out.
+the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishes the file.
 
 Exit status: 0 all done; 1 something could not be fused; 2 wrong usage; 130 interrupted.
 """
@@ -69,18 +65,22 @@ _LARGE = 16_000_000
 
 @dataclass(frozen=True)
 class Job:
-    """One pair and the file that its fused image goes to; ``alone``: both are in one file."""
+    """One pair and the file that its fused image goes to.
+
+    ``alone``: both are in one file. ``pages``: which images of files that hold several.
+    """
 
     name: str
     ir: Path
     vi: Path
     out: Path
     alone: bool = False
+    pages: tuple[int | str | None, int | str | None] = (None, None)
 
 
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run the command; see ``fusionzoo fuse --help``."""
-    args = _parser(needs_output="--live" not in arguments).parse_args(arguments)
+    args = _parser().parse_args(arguments)
     options = model_options(args.set)
     ranges = {side: _range(args, side) for side in ("ir", "vi")}
     if is_video(args.ir) or (args.vi is not None and is_video(args.vi)):
@@ -92,16 +92,16 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     if alone:
         args.vi = args.ir
         args.resize = args.resize or (None if args.align else "ir")
-    args.ir, args.vi = as_path(args.ir), as_path(args.vi)
+    args.ir, args.vi = Path(args.ir), Path(args.vi)
     jobs, problems = _plan(args.ir, args.vi, args.output)
-    jobs = [replace(job, alone=alone) for job in jobs]
+    pages = args.ir_page, args.vi_page
+    jobs = [replace(job, alone=alone, pages=pages) for job in jobs]
     for problem in problems:
         print(printable(str(problem)), file=sys.stderr)
     fuse = aligning(args, _fuser(args, options, ranges))
     # A single file is replaced, as -o does everywhere; of folders only the rest is done.
     single = _is_single(args.ir)
-    kept = set() if single or args.overwrite else existing([job.out for job in jobs], args.output)
-    todo = [job for job in jobs if job.out not in kept]
+    todo = [job for job in jobs if single or args.overwrite or not job.out.exists()]
     if args.raw and not any(_is_raw(path) for job in jobs for path in (job.ir, job.vi)):
         raise UsageError(
             f"--raw {args.raw} is for files that end in {', '.join(sorted(RAW_ENDINGS))}, and "
@@ -133,7 +133,7 @@ class _FuseParser(Parser):
         )
 
 
-def _parser(needs_output: bool) -> Parser:
+def _parser() -> Parser:
     parser = _FuseParser(
         prog="fusionzoo fuse",
         description="Fuse an infrared with a visible image or video, or two folders of images.",
@@ -149,7 +149,7 @@ def _parser(needs_output: bool) -> Parser:
             help=f"{what} image, folder, pattern or video"
             + ("; none if IR holds the photograph too" if side == "vi" else ""),
         )
-    parser.add_argument("-o", "--output", metavar="OUT", required=needs_output, type=given_path)
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, type=given_path)
     add_model_options(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
@@ -173,6 +173,13 @@ def _parser(needs_output: bool) -> Parser:
             help=f"values of {side.upper()} that become black and white; by default all of 8-bit "
             "images, the 0.5 and 99.5 percentiles of others",
         )
+    for side in ("ir", "vi"):
+        parser.add_argument(
+            f"--{side}-page",
+            type=_page,
+            metavar="N",
+            help=f"which image of a {side.upper()} file that holds several, from 0 (.npz: by name)",
+        )
     parser.add_argument(
         "--raw",
         type=_raw,
@@ -183,6 +190,10 @@ def _parser(needs_output: bool) -> Parser:
     add_align_options(parser)
     add_video_options(parser)
     return parser
+
+
+def _page(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
 
 
 def _raw(text: str) -> str:
@@ -370,7 +381,8 @@ def _is_raw(path: Path) -> bool:
 
 def _images(job: Job, raw: str | None) -> tuple[Any, Any]:
     if not job.alone:
-        return _image(job.ir, "ir", raw), _image(job.vi, "vi", raw)
+        ir, vi = job.pages
+        return _image(job.ir, "ir", raw, ir), _image(job.vi, "vi", raw, vi)
     from PIL import Image
 
     from fusionzoo.readers import Reading, decode
@@ -384,7 +396,7 @@ def _images(job: Job, raw: str | None) -> tuple[Any, Any]:
     return reading, Image.fromarray(reading.visible)
 
 
-def _image(path: Path, name: str, raw: str | None) -> Any:
+def _image(path: Path, name: str, raw: str | None, page: int | str | None) -> Any:
     """The decoded image; of a large one the path, so that it is in memory while it is fused only.
 
     Raises:
@@ -394,14 +406,15 @@ def _image(path: Path, name: str, raw: str | None) -> Any:
     from fusionzoo.readers.raw import read_raw
     from fusionzoo.readers.table import format_of
 
-    file = at_hand(path)
     if raw is not None and _is_raw(path):
-        return read_raw(file, raw)
-    if format_of(file, name) is None:
-        with pictures.opened(file, name) as header:
+        if isinstance(page, str):
+            raise InputError(f"--{name}-page {page}: images of raw values have numbers, from 0")
+        return read_raw(path, raw, page=page)
+    if page is None and format_of(path, name) is None:
+        with pictures.opened(path, name) as header:
             if header.width * header.height > _LARGE:
-                return file
-    return opening.decode(file, name)
+                return path
+    return opening.decode(path, name, page=page)
 
 
 def _fused(

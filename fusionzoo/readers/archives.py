@@ -41,7 +41,7 @@ def _chosen(names: list[str], page: int | str | None, label: str) -> str:
             raise InputError(f"{label} holds no arrays; replace it")
         raise InputError(
             f"{label} holds {len(names)} arrays ({listed}); pass the name of one: "
-            f"fusionzoo.open_image(path, page={names[0]!r})"
+            f"fusionzoo.open_image(path, page={names[0]!r}), or --ir-page, --vi-page"
         )
     if isinstance(page, str) and page in names:
         return page

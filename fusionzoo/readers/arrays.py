@@ -55,7 +55,8 @@ def read_npy(stream: IO[bytes], size: int, label: str, page: int | str | None) -
     if is_many and len(shape) == 3 and page is None and shape[0] in (3, 4):
         raise InputError(
             f"{label} holds an array of shape {shape}; move the channels last if it is one colour "
-            "image, or pass one of its images: fusionzoo.open_image(path, page=0)"
+            "image, or pass one of its images: fusionzoo.open_image(path, page=0), or --ir-page, "
+            "--vi-page"
         )
     number = check_page(page, shape[0] if is_many else 1, label)
     whole = math.prod(shape) * dtype.itemsize

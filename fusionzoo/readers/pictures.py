@@ -315,7 +315,8 @@ def _warn_of_more_pages(image: ImageFile.ImageFile, label: str) -> None:
         count = 2
     if isinstance(image, TiffImageFile) and count > 1 and _is_stack(image):
         raise InputError(
-            f"{label} holds {count} pages; pass one of them: fusionzoo.open_image(path, page=0)"
+            f"{label} holds {count} pages; pass one of them: fusionzoo.open_image(path, page=0), "
+            "or --ir-page, --vi-page"
         )
     if count > 1:
         pages = "pages" if image.format == "TIFF" else "frames"

@@ -68,7 +68,8 @@ def check_page(page: int | str | None, count: int, label: str, what: str = "imag
         if count == 1:
             return 0
         raise InputError(
-            f"{label} holds {count} {what}; pass one of them: fusionzoo.open_image(path, page=0)"
+            f"{label} holds {count} {what}; pass one of them: fusionzoo.open_image(path, page=0), "
+            "or --ir-page, --vi-page"
             if count
             else f"{label} holds no {what}; replace it"
         )
