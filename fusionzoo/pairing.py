@@ -11,7 +11,7 @@ features, masks and the like often lie beside pictures; or where a pattern asks 
 raw values (`RAW_ENDINGS`) count only where a pattern asks for them.
 
 Hidden files and folders, and files without an image ending, are passed over. Links to folders are
-followed once. Nothing here opens a file or needs torch.
+followed once. Nothing here opens a file or needs torch. A place may be a URL (`fusionzoo.remote`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusionzoo.errors import InputError, MissingFileError
+from fusionzoo.remote import RemotePath, as_path
 
 __all__ = [
     "ARRAY_ENDINGS",
@@ -169,8 +170,9 @@ class _Place:
     @classmethod
     def of(cls, place: Place) -> _Place:
         if not is_pattern(place):
-            return cls(Path(place))
-        parts = Path(place).parts
+            return cls(as_path(place))
+        path = as_path(place)
+        parts = path.parts
         first = next(number for number, part in enumerate(parts) if "*" in part)
         pattern = "/".join(parts[first:]).removesuffix(".*")
         if pattern.count("*") != 1:
@@ -181,7 +183,7 @@ class _Place:
         if ending.lower() not in _ANY_ENDING:
             ending = ""
         before, after = pattern.removesuffix(ending).split("*")
-        return cls(Path(*parts[:first]), before, after, ending.lower())
+        return cls(type(path)(*parts[:first]), before, after, ending.lower())
 
     def name_of(self, path: Path) -> str | None:
         """The name of an image below the folder, None where its path does not fit."""
@@ -223,6 +225,12 @@ def _images_of(place: _Place) -> tuple[dict[str, Path], list[Problem]]:
 
 def _walk(folder: Path, problems: list[Problem]) -> Iterator[Path]:
     """Image files at any depth; what cannot be looked into is added to the problems."""
+    if isinstance(folder, RemotePath):
+        for path in folder.files():
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            if path.suffix.lower() in _ANY_ENDING and not hidden:
+                yield path
+        return
     visited: set[str] = set()
     waiting = [folder]
     while waiting:

@@ -34,6 +34,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_variant_is_trained_measured_and_shown(folder, tmp_path):
     root = pairs_folder(tmp_path / "pairs", ["a", "b", "c"], color=False, size=64)
     arguments = ["didfuse", "--data", str(root), "--only", "4 channels"]
+    arguments += ["--", "--trainer.num_sanity_val_steps", "0"]
     ablate.main(arguments, folder.parent)
     rows = variants.read_rows(folder)
     assert list(rows) == ["4 channels"]
@@ -48,6 +49,9 @@ def test_a_variant_is_trained_measured_and_shown(folder, tmp_path):
 
 
 def test_training_that_fails_is_told(folder, tmp_path):
+    arguments = ["didfuse", "--data", str(tmp_path), "--", "--trainer.precison", "32"]
+    with pytest.raises(ResultError, match=r"--trainer\.precison"):
+        ablate.main(arguments, folder.parent)
     with pytest.raises(ResultError, match="no such folder"):
         ablate.main(
             ["didfuse", "--data", str(tmp_path / "none"), "--only", "as it is"], folder.parent

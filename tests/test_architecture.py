@@ -17,8 +17,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room may import rooms of a lower rank, and itself.
 RANK = {
     "_version": 0,
-    "errors": 0,
-    "files": 0,
+    "errors": -1,
+    "files": -1,
+    "remote": 0,
     "lazy": 0,
     "processes": 1,
     "overlap": 0,

@@ -1,23 +1,25 @@
 """The Markdown: tables between markers are what the CSV gives, here and in this repository."""
 
 import inspect
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import choice
+import leaderboard
 import overviews
 import pytest
 import tables
 import time_models
 import yaml
-from cards import refreshed, stale_documents, write_documents
+from cards import hub_header_of, refreshed, stale_documents, write_documents
 from figures import figures_text
-from results_helpers import FIGURES, made_benchmark, publish
+from results_helpers import FIGURES, RUNS, made_benchmark, publish
 from speeds import Speed, speeds_text
 
 import fusionzoo
 from fusionzoo.models import MODELS
-from fusionzoo.weights import weights_table
+from fusionzoo.weights import make_config, weights_table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,14 +84,39 @@ def test_models_have_facts_and_figures(benchmark, published):
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[0] == "[`didfuse`](checkpoints/didfuse/README.md)"
     assert MODELS["didfuse"].paper in cells[1]
-    assert cells[2:] == ["262 k", "1.05 MB", "CC0-1.0", "Near, `cddfuse`", "42.12", "2000"]
+    assert cells[2:] == ["262 k", "1.05 MB", "CC0-1.0", "–", "Near, `cddfuse`", "42.12", "2000"]
+
+
+def test_lines_as_in_the_paper_stand_beside_the_default_and_say_in_what_it_departs(
+    tmp_path, published
+):
+    own = "{rule: sum, channel_attention: none, gain: 1.0}"
+    runs = f"{RUNS}  - sets: [near]\n    label: as in the paper\n    options: {own}\n"
+    benchmark = made_benchmark(tmp_path, runs + "    stretch: true\n")
+    config = make_config("didfuse", {"rule": "average", "channel_attention": "none", "gain": 1.6})
+    (benchmark.folder / "didfuse" / "config.json").write_text(json.dumps(config))
+    text = "channel_attention=none gain=1.0 rule=sum"
+    paper = [replace(f, options=text, stretch="yes", ours=9.0) for f in FIGURES[:3]]
+    table = tables.results_table(benchmark, [*FIGURES, *paper])
+    label = "**didfuse** as in the paper (channel attention none, gain 1.0, rule sum)"
+    assert f"| {label} | 9.000 | 9.000 | 9.000 |" in table
+    alike = [replace(figure, stretch="no") for figure in paper]
+    for figures in ([*FIGURES, *alike], [*alike, *FIGURES]):
+        text = overviews.models_table(benchmark, figures, "checkpoints")
+        line = next(line for line in text.splitlines() if line.startswith("| [`didfuse`]"))
+        assert "| rule, gain, stretch | Near, `cddfuse` | 42.12 | 2000 |" in line
+        assert [line.values["EN"] for line in leaderboard._ours(figures)] == [7.0]
+        header = hub_header_of(benchmark, figures, "didfuse")
+        assert [m["value"] for m in header["model-index"][0]["results"][0]["metrics"]] == [
+            7.0, 42.125, 2000.0,
+        ]  # fmt: skip
 
 
 def test_models_without_weights_or_figures(benchmark, monkeypatch):
     monkeypatch.setattr(overviews, "weights_table", dict)
     lines = overviews.models_table(benchmark, [], "checkpoints").splitlines()
     (line,) = (line for line in lines if line.startswith("| `didfuse` | [DIDFuse"))
-    assert line.endswith("| – | none yet | – | – | – | – |")
+    assert line.endswith("| – | none yet | – | – | – | – | – |")
 
 
 def test_only_what_is_between_markers_changes(benchmark, published):

@@ -1,6 +1,6 @@
 """Train variants of a model at a small, equal budget, and measure them on the pairs held back.
 
-    python tools/ablate.py KEY --data ROOT [ROOT ...] [--only NAME ...]
+    python tools/ablate.py KEY --data ROOT [ROOT ...] [--only NAME ...] [-- FIT_ARGUMENT ...]
     python tools/ablate.py KEY --trained NAME=RUN [NAME=RUN ...]
 
 ``checkpoints/KEY/ablations.yaml`` names the variants: the options of the model that differ from the
@@ -10,6 +10,9 @@ rounded to 8 bits and measured. ``checkpoints/KEY/ablations.csv`` gets a row for
 documents with the marker ``<!-- table: ablations KEY -->`` the table. Variants that the file holds
 already are left alone. ``--trained`` measures runs of ``fusionzoo fit`` that exist, such as the one
 that became the published weights. A run with other options than its variant's is refused.
+
+What follows ``--`` goes to each ``fusionzoo fit`` as it is: what says nothing of a variant, such as
+where a file lies (``--model.init_args.vgg_weights FILE``) or the precision.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ def main(arguments: Sequence[str] | None = None, checkpoints: Path = ROOT / "che
     what.add_argument("--data", nargs="+", metavar="ROOT", help="training roots")
     what.add_argument("--trained", nargs="+", metavar="NAME=RUN", help="measure these runs of fit")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="variants to run now")
-    args = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    cut = given.index("--") if "--" in given else len(given)
+    args, extra = parser.parse_args(given[:cut]), given[cut + 1 :]
     folder = checkpoints / args.key
     plan, rows = read_plan(folder), read_rows(folder)
     runs = dict(given.rpartition("=")[::2] for given in args.trained or ())
@@ -61,7 +66,7 @@ def main(arguments: Sequence[str] | None = None, checkpoints: Path = ROOT / "che
         if runs:
             rows[name] = measured(checked(Path(runs[name]), plan, options or {}))
         else:
-            rows[name] = trained_and_measured(plan, options or {}, args.data)
+            rows[name] = trained_and_measured(plan, options or {}, args.data, extra)
         ordered = {known: rows[known] for known in plan["variants"] if known in rows}
         write_whole(folder / ROWS_NAME, rows_text(ordered).encode())
         print(f"{name}: {rows[name]}", flush=True)
@@ -69,7 +74,10 @@ def main(arguments: Sequence[str] | None = None, checkpoints: Path = ROOT / "che
 
 
 def trained_and_measured(
-    plan: Mapping[str, Any], options: Mapping[str, Any], data: Sequence[str]
+    plan: Mapping[str, Any],
+    options: Mapping[str, Any],
+    data: Sequence[str],
+    extra: Sequence[str] = (),
 ) -> dict[str, float]:
     """Fit one variant in a process of its own, and measure it on the pairs held back.
 
@@ -84,6 +92,7 @@ def trained_and_measured(
         for kind, values in (("model.init_args", options), ("data", plan.get("data", {}))):
             for name, value in values.items():
                 command += [f"--{kind}.{name}", json.dumps(value)]
+        command += extra
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise ResultError(f"{' '.join(command)}\n{done.stderr}")

@@ -109,7 +109,7 @@ def known_transform(strength: str, height: int, width: int, seed: str) -> torch.
 
 def rows_of(path: Path, name: str, width: int, methods: dict[str, Callable]) -> Iterator[Row]:
     """Measure one pair."""
-    ir, vi = (_grey(Path(str(path).replace("/ir/", f"/{side}/")), width) for side in ("ir", "vi"))
+    ir, vi = (grey(Path(str(path).replace("/ir/", f"/{side}/")), width) for side in ("ir", "vi"))
     size = ir.shape
     for method, run in methods.items():
         own, _ = run(ir, vi)
@@ -129,7 +129,14 @@ def rows_of(path: Path, name: str, width: int, methods: dict[str, Callable]) -> 
             }  # fmt: skip
 
 
-def _grey(path: Path, width: int) -> np.ndarray:
+def spread_over(folder: Path, pairs: int | None) -> list[Path]:
+    """Return so many images of a folder, at equal distances; all for None."""
+    paths = sorted(folder.glob("*"))
+    return paths[:: max(1, len(paths) // pairs)][:pairs] if pairs else paths
+
+
+def grey(path: Path, width: int) -> np.ndarray:
+    """Read an image as uint8 ``(H, W)``, scaled to a width; 0 keeps its size."""
     image = Image.open(path).convert("L")
     if width:
         image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)
@@ -180,9 +187,7 @@ def main() -> None:
         }
     rows: list[Row] = []
     for name in SETS:
-        paths = sorted((args.data / name / args.split / "ir").glob("*"))
-        stride = max(1, len(paths) // args.pairs) if args.pairs else 1
-        for path in paths[::stride][: args.pairs]:
+        for path in spread_over(args.data / name / args.split / "ir", args.pairs):
             rows += rows_of(path, name, args.width, methods)
             text = io.StringIO()
             writer = csv.DictWriter(text, FIELDS, lineterminator="\n")

@@ -143,7 +143,8 @@ def hub_header_of(benchmark: Benchmark, figures: Sequence[Figure], key: str) -> 
         InputError: no such weights in the table.
     """
     header = header_of(key)
-    own = [f for f in figures if (f.model, f.table) == (key, MAIN) and f.ours is not None]
+    usual = (key, MAIN, "")
+    own = [f for f in figures if (f.model, f.table, f.options) == usual and f.ours is not None]
     if not own:
         return header
     results = [

@@ -113,7 +113,7 @@ def leaderboard_table(benchmark: Benchmark, figures: Sequence[Figure], cards: st
 def _ours(figures: Iterable[Figure]) -> list[Entry]:
     runs: dict[tuple[str, ...], list[Figure]] = {}
     for figure in figures:
-        if (figure.table, figure.protocol) == (MAIN, PROTOCOL):
+        if (figure.table, figure.options, figure.protocol) == (MAIN, "", PROTOCOL):
             runs.setdefault(figure.key, []).append(figure)
     return [
         Entry(

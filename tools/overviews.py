@@ -23,31 +23,46 @@ _UNITS = ("", "k", "M", "G")
 
 
 def models_table(benchmark: Benchmark, figures: Sequence[Figure], cards: str) -> str:
-    """Every model: paper, parameters, size and licence of its weights, and a few figures."""
+    """Every model: paper, parameters, size and licence of its weights, and a few figures.
+
+    Beside them: the options of fusing whose default is not the paper's.
+    """
     published = weights_table()
     trained = {split_key(key)[0] for key in published}
     keys = sorted([*published, *(name for name in MODELS if name not in trained)])
     metrics = benchmark.summary
     better = {m: direction("cddfuse", m) for m in metrics}
-    lines = row("model", "paper", "parameters", "weights", "licence", "measured on",
+    lines = row("model", "paper", "parameters", "weights", "licence", "departs in", "measured on",
                 *(m + arrow(better[m]) for m in metrics))  # fmt: skip
-    lines += row(*["---"] * 2, *["---:"] * 2, *["---"] * 2, *["---:"] * len(metrics))
+    lines += row(*["---"] * 2, *["---:"] * 2, *["---"] * 3, *["---:"] * len(metrics))
     for key in keys:
         facts = _model_cells(key, published.get(key), cards)
         own = main_run(figures, key)
         values = {figure.metric: figure.ours for figure in own}
         cells = [shown(values.get(m), decimals([values.get(m) or 0.0])) for m in metrics]
-        lines += row(*facts, _measured_on(benchmark, own[0]) if own else NOTHING, *cells)
+        place = _measured_on(benchmark, own[0]) if own else NOTHING
+        lines += row(*facts, departures(benchmark, key) or NOTHING, place, *cells)
     return text_of(lines)
 
 
+def departures(benchmark: Benchmark, key: str) -> str:
+    """The options of fusing in which the default of weights departs from the paper, by name."""
+    run = benchmark.as_in_the_paper(key)
+    if run is None:
+        return ""
+    stored = read_config(benchmark.folder / key)["options"]
+    others = [name for name, value in run.options.items() if stored.get(name) != value]
+    return ", ".join([name.replace("_", " ") for name in others] + ["stretch"] * run.stretch)
+
+
 def main_run(figures: Sequence[Figure], key: str) -> list[Figure]:
-    """The figures that speak for a model: those of its first test set.
+    """The figures that speak for a model: those of its first test set, with the stored options.
 
     One column, one protocol: no stretched results and no other protocol stand beside the rest.
     """
     runs = _runs_of(figures, key)
-    alike = (run for run in runs if (run[0].protocol, run[0].stretch) == ("cddfuse", "no"))
+    usual = ("", "cddfuse", "no")
+    alike = (run for run in runs if (run[0].options, run[0].protocol, run[0].stretch) == usual)
     return next(alike, [])
 
 

@@ -16,8 +16,11 @@ import yaml
 
 from fusionzoo.errors import InputError, MissingFileError, check_choice
 
-#: The table of a run that names none: a model with the options stored with its weights.
+#: The table of a run that names none: a model with the options stored with its weights, or, where
+#: these depart from its paper in fusing, with the paper's beside them.
 MAIN = "results"
+#: The label of those with the paper's.
+AS_IN_THE_PAPER = "as in the paper"
 RUNS_NAME = "benchmark.yaml"
 RESULTS_NAME = "results.csv"
 
@@ -80,6 +83,7 @@ class Run:
         stretch: whether results are spread over 0 ... 255 before they are measured.
         options: model options in place of the stored ones.
         table: the table it belongs to, ``results`` or a comparison such as ``rules``.
+        label: what tables call its options.
         printed: what to compare with.
     """
 
@@ -90,6 +94,7 @@ class Run:
     stretch: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     table: str = MAIN
+    label: str = ""
     printed: tuple[Printed, ...] = ()
 
     @property
@@ -125,6 +130,11 @@ class Benchmark:
     usual_sets: Mapping[str, tuple[str, ...]]
     summary: tuple[str, ...]
     runs: tuple[Run, ...]
+
+    def as_in_the_paper(self, key: str) -> Run | None:
+        """The first run of weights with the paper's options, where the stored ones are others."""
+        labelled = (run for run in self.runs if (run.model, run.label) == (key, AS_IN_THE_PAPER))
+        return next(labelled, None)
 
     @property
     def results(self) -> Path:
@@ -192,7 +202,7 @@ def _read_runs(
     where: str,
 ) -> list[Run]:
     """The runs of an entry: each of its sets, with each of its options."""
-    optional = ("protocol", "metrics", "stretch", "options", "each", "table", "printed")
+    optional = ("protocol", "metrics", "stretch", "options", "each", "table", "label", "printed")
     facts = _fields(facts, ("sets",), optional, where)
     chosen = _listed(facts.pop("sets"), f"{where}: sets")
     options = facts.pop("options", {})

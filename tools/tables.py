@@ -139,7 +139,11 @@ def _run_lines(
     """A run's line, and two for each kind of printed values; their sources go to ``notes``."""
     by_metric = {figure.metric: figure for figure in figures}
     run = next((run for run in benchmark.runs if run.key == key), None)
-    label = f"**{key[0]}**" + (f" ({key[2]})" if key[2] else "")
+    label = f"**{key[0]}**"
+    if run and run.label:
+        label += f" {run.label}"
+    if key[2]:
+        label += f" ({key[2].replace(' ', ', ').replace('=', ' ').replace('_', ' ')})"
     ours = {m: by_metric[m].ours for m in metrics if m in by_metric}
     digits = {m: decimals([ours.get(m) or 0.0]) for m in metrics}
     lines = row(label, *(shown(ours.get(m), digits[m]) for m in metrics))

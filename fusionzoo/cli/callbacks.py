@@ -15,11 +15,13 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 
 from fusionzoo.cli.console import printable
+from fusionzoo.cli.outputs import existing
 from fusionzoo.data import FusionDataModule
 from fusionzoo.errors import FileError, InputError
 from fusionzoo.files import write_whole
 from fusionzoo.inference import save_image
 from fusionzoo.module import FusionModule
+from fusionzoo.remote import as_path
 from fusionzoo.weights import read_pickle
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -176,13 +178,13 @@ class FusedImages(BasePredictionWriter):
     on where it was.
 
     Args:
-        folder: for the images.
+        folder: for the images, or its URL.
         overwrite: fuse all pairs, and replace results that exist.
     """
 
     def __init__(self, folder: str | Path, overwrite: bool = False) -> None:
         super().__init__("batch")
-        self.folder = Path(folder)
+        self.folder = as_path(folder)
         self.overwrite = overwrite
 
     def path_of(self, name: str) -> Path:
@@ -197,7 +199,8 @@ class FusedImages(BasePredictionWriter):
         dataset = data.datasets["predict"]
         # All processes have to leave out the same pairs, and on a network file system they may
         # see different files: the first one decides.
-        done = {pair.name for pair in dataset.pairs if self.path_of(pair.name).exists()}
+        results = {self.path_of(pair.name): pair.name for pair in dataset.pairs}
+        done = {results[path] for path in existing(results.keys(), self.folder)}
         done = trainer.strategy.broadcast(done)
         if done:
             rank_zero_info(

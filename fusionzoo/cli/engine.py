@@ -34,6 +34,7 @@ from fusionzoo.cli.start import DEFAULT_ROOT, Start, split_start
 from fusionzoo.data import FusionDataModule
 from fusionzoo.errors import FusionZooError, InputError
 from fusionzoo.module import FusionModule
+from fusionzoo.remote import is_remote
 
 DEFAULT_SEED = 0
 _SEEDS = 2**32  # what numpy takes
@@ -135,7 +136,7 @@ class FusionCLI(LightningCLI):
             parser.add_function_arguments(checkpoints, "checkpoint")
         if self.command == "predict":
             parser.add_argument(
-                "--output", type=str, default="fused", help="Folder for the fused images (PNG)."
+                "--output", type=str, default="fused", help="Folder or URL for the fused PNGs."
             )
             parser.add_argument(
                 "--overwrite",
@@ -168,7 +169,8 @@ class FusionCLI(LightningCLI):
             ("--trainer.default_root_dir", trainer["default_root_dir"]),
             ("--output", settings.get("output")),
         ):
-            if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+            path = None if folder is None or is_remote(folder) else Path(folder)
+            if path is not None and path.exists() and not path.is_dir():
                 raise UsageError(f"{option} {folder}: is a file; name a folder")
 
     def before_instantiate_classes(self) -> None:

@@ -16,6 +16,7 @@ from fusionzoo.cli.parser import Parser
 from fusionzoo.cli.videos import evaluate_videos
 from fusionzoo.errors import FusionZooError
 from fusionzoo.pairing import folder_of
+from fusionzoo.remote import as_path
 from fusionzoo.video.names import is_video
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ take the place of folders where files lie side by side: --ir 'all/*_ir.png' --vi
 with one * for the pair's name. Missing and left-over files, files of another size and files that
 cannot be read are listed; everything else is measured. Means are over the pairs that all methods
 have.
+
+Folders, patterns and files may be URLs: s3://bucket/folder, gs://..., with fusionzoo[remote].
 
 Models fuse on the fly what a published protocol measures: grey images, rounded to 8 bits.
 
@@ -150,7 +153,7 @@ def _parser() -> Parser:
         "--output",
         action="append",
         default=[],
-        type=Path,
+        type=as_path,
         metavar="FILE",
         help="write .csv, .json or .md with every image's values, or .tex, a LaTeX table of means; "
         "repeatable",
@@ -159,7 +162,7 @@ def _parser() -> Parser:
         "--plot",
         action="append",
         default=[],
-        type=Path,
+        type=as_path,
         metavar="FILE",
         help="draw bars and cumulative curves to .png, .svg or .pdf; repeatable",
     )
@@ -251,7 +254,8 @@ def _methods(args: argparse.Namespace, device: torch.device) -> list[Method]:
 def _named(given: str) -> tuple[str, str]:
     """``NAME=WHERE`` in its parts; the name is empty where there is none."""
     name, equals, where = given.partition("=")
-    return (name, where) if equals and name and not Path(given).exists() else ("", given)
+    named = equals and name and "://" not in name and not Path(given).exists()
+    return (name, where) if named else ("", given)
 
 
 def _print_table(evaluation: Evaluation) -> None:

@@ -26,12 +26,13 @@ from fusionzoo.cli.options import (
     model_options,
     positive,
 )
-from fusionzoo.cli.outputs import check_apart, check_replaceable, make_folder, resolved
+from fusionzoo.cli.outputs import check_apart, check_replaceable, existing, make_folder, resolved
 from fusionzoo.cli.parser import Parser, given_path, given_text
 from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.overlap import ahead
 from fusionzoo.pairing import RAW_ENDINGS, Problem, folder_of, is_pattern, pair_up
+from fusionzoo.remote import as_path, at_hand
 from fusionzoo.video.names import is_video
 
 #: Of those that are told in one line where nothing can be fused.
@@ -51,10 +52,13 @@ visible photograph in the same file. --ir-range 10 40 is in °C.
 
 Two files: OUT is the file to write, or an existing folder. A file that exists is replaced.
 
+Folders, patterns and files may be URLs: s3://bucket/folder, gs://..., with fusionzoo[remote].
+
 Two videos: .mp4, .mov, .mkv, .avi, ...; numbered images by a pattern such as frames/ir_%05d.png;
 cameras, as /dev/video0 or 0; or addresses, as rtsp://... and udp://... OUT is an .mp4, .mov or .avi
 (H.264), .mkv (FFV1, without loss) or .webm file. The visible stream gives times, colour and sound;
-the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishes the file.
+the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishes the file. With
+--live a window shows the result, and -o may be left out.
 
 Exit status: 0 all done; 1 something could not be fused; 2 wrong usage; 130 interrupted.
 """
@@ -80,7 +84,7 @@ class Job:
 
 def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     """Run the command; see ``fusionzoo fuse --help``."""
-    args = _parser().parse_args(arguments)
+    args = _parser(needs_output="--live" not in arguments).parse_args(arguments)
     options = model_options(args.set)
     ranges = {side: _range(args, side) for side in ("ir", "vi")}
     if is_video(args.ir) or (args.vi is not None and is_video(args.vi)):
@@ -92,7 +96,7 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     if alone:
         args.vi = args.ir
         args.resize = args.resize or (None if args.align else "ir")
-    args.ir, args.vi = Path(args.ir), Path(args.vi)
+    args.ir, args.vi = as_path(args.ir), as_path(args.vi)
     jobs, problems = _plan(args.ir, args.vi, args.output)
     pages = args.ir_page, args.vi_page
     jobs = [replace(job, alone=alone, pages=pages) for job in jobs]
@@ -101,7 +105,8 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     fuse = aligning(args, _fuser(args, options, ranges))
     # A single file is replaced, as -o does everywhere; of folders only the rest is done.
     single = _is_single(args.ir)
-    todo = [job for job in jobs if single or args.overwrite or not job.out.exists()]
+    kept = set() if single or args.overwrite else existing([job.out for job in jobs], args.output)
+    todo = [job for job in jobs if job.out not in kept]
     if args.raw and not any(_is_raw(path) for job in jobs for path in (job.ir, job.vi)):
         raise UsageError(
             f"--raw {args.raw} is for files that end in {', '.join(sorted(RAW_ENDINGS))}, and "
@@ -133,7 +138,7 @@ class _FuseParser(Parser):
         )
 
 
-def _parser() -> Parser:
+def _parser(needs_output: bool) -> Parser:
     parser = _FuseParser(
         prog="fusionzoo fuse",
         description="Fuse an infrared with a visible image or video, or two folders of images.",
@@ -149,7 +154,7 @@ def _parser() -> Parser:
             help=f"{what} image, folder, pattern or video"
             + ("; none if IR holds the photograph too" if side == "vi" else ""),
         )
-    parser.add_argument("-o", "--output", metavar="OUT", required=True, type=given_path)
+    parser.add_argument("-o", "--output", metavar="OUT", required=needs_output, type=given_path)
     add_model_options(parser)
     parser.add_argument(
         "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
@@ -406,15 +411,16 @@ def _image(path: Path, name: str, raw: str | None, page: int | str | None) -> An
     from fusionzoo.readers.raw import read_raw
     from fusionzoo.readers.table import format_of
 
+    file = at_hand(path)
     if raw is not None and _is_raw(path):
         if isinstance(page, str):
             raise InputError(f"--{name}-page {page}: images of raw values have numbers, from 0")
-        return read_raw(path, raw, page=page)
-    if page is None and format_of(path, name) is None:
-        with pictures.opened(path, name) as header:
+        return read_raw(file, raw, page=page)
+    if page is None and format_of(file, name) is None:
+        with pictures.opened(file, name) as header:
             if header.width * header.height > _LARGE:
-                return path
-    return opening.decode(path, name, page=page)
+                return file
+    return opening.decode(file, name, page=page)
 
 
 def _fused(

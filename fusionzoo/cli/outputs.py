@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from fusionzoo.cli import UsageError
+from fusionzoo.remote import RemotePath, is_remote
 
-__all__ = ["check_apart", "check_replaceable", "make_folder", "resolved"]
+__all__ = ["check_apart", "check_replaceable", "existing", "make_folder", "resolved"]
 
 
 def check_apart(results: Iterable[Path], sources: Iterable[Path]) -> None:
@@ -31,7 +32,16 @@ def check_apart(results: Iterable[Path], sources: Iterable[Path]) -> None:
 
 def resolved(path: Path) -> Path:
     """The path with all links followed; it need not exist."""
+    if is_remote(path):
+        return path
     return Path(os.path.realpath(path))
+
+
+def existing(results: Collection[Path], folder: Path) -> set[Path]:
+    """Those of the results below a folder that exist."""
+    if isinstance(folder, RemotePath):  # one listing, not a question for each
+        return set(results) & set(folder.files())
+    return {path for path in results if path.exists()}
 
 
 def check_replaceable(option: str, path: Path) -> None:

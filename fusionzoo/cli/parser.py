@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from fusionzoo.cli import UsageError
 from fusionzoo.errors import did_you_mean
+from fusionzoo.remote import as_path
 
 __all__ = ["Parser", "given_path", "given_text"]
 
@@ -70,12 +71,12 @@ def given_text(text: str) -> str:
 
 
 def given_path(text: str) -> Path:
-    """A path, for argparse.
+    """A path, or the URL of a storage, for argparse.
 
     Raises:
         argparse.ArgumentTypeError: it is empty.
     """
-    return Path(given_text(text))
+    return as_path(given_text(text))
 
 
 def _as_value(word: str) -> str:

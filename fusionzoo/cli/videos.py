@@ -24,6 +24,7 @@ _DEFAULTS: dict[str, Any] = {
     "crf": None,
     "pix_fmt": None,
     "duration": None,
+    "live": False,
 }
 
 
@@ -54,6 +55,13 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--duration", type=float, metavar="SECONDS", help="stop after so much of the visible stream"
+    )
+    group.add_argument(
+        "--live",
+        action="store_const",
+        const=True,
+        help="show the result in a window while it is fused, with or without -o; closing it, q or "
+        "Escape ends the stream",
     )
 
 
@@ -91,10 +99,17 @@ def fuse_videos(
         for name, default in _DEFAULTS.items()
     }
     options["ranges"] = options.pop("range")
-    model = load()
-    frames, start = 0, time.monotonic()
+    live = options.pop("live")
+    frames = 0
     bar: Bar | None = None
     with ExitStack() as shown:
+        if live:
+            from fusionzoo.video import Window
+
+            title = f"{args.model}: {args.ir} and {args.vi}"
+            options["show"] = shown.enter_context(Window(printable(title))).show
+        model = load()
+        start = time.monotonic()
 
         def advance(number: int, total: int | None) -> None:
             nonlocal bar, frames
@@ -123,12 +138,13 @@ def fuse_videos(
             told = in_shell_words(str(error).replace("allow overwriting", "give --overwrite"))
             raise type(error)(told) from error
         except KeyboardInterrupt:
-            if frames:
+            if frames and args.output is not None:
                 complain(f"the {frames} frames that are fused are in {args.output}")
             raise
     speed = done.frames / max(time.monotonic() - start, 1e-9)
     count = f"{done.frames} frame{'s' * (done.frames != 1)}"
-    print(printable(f"fused {count} ({done.seconds:.2f} s) to {done.path}, {speed:.1f} frames/s"))
+    where = "" if done.path is None else f" to {done.path}"
+    print(printable(f"fused {count} ({done.seconds:.2f} s){where}, {speed:.1f} frames/s"))
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning
@@ -22,6 +21,7 @@ from fusionzoo.data.masks import MASK_SOURCES
 from fusionzoo.data.pairs import Pair, PairError, Problem, scan_pairs
 from fusionzoo.data.sampling import PairSampler, ShareSampler, TrainLoader
 from fusionzoo.errors import InputError, check_choice
+from fusionzoo.remote import as_path
 
 _MOST_BY_SHARE = 20
 
@@ -57,7 +57,7 @@ class FusionDataModule(lightning.LightningDataModule):
     anew for each draw if not; ``fusionzoo masks`` writes the files beforehand.
 
     Args:
-        root: training root, or a list of them.
+        root: training root, or a list of them; folders, or URLs such as ``s3://bucket/folder``.
         layout: name of a known dataset (:func:`fusionzoo.data.list_layouts`): gives ``ir_dir``,
             ``vi_dir`` and ``color_from`` unless these are given.
         ir_dir: folder of the infrared images (or PET, ...) below a root; "ir" by default.
@@ -283,7 +283,7 @@ class FusionDataModule(lightning.LightningDataModule):
         return dataset, problems
 
     def _training_root_of(self, pair: Pair) -> str:
-        return next(root for root in self.roots["train"] if Path(root) in pair.ir.parents)
+        return next(root for root in self.roots["train"] if as_path(root) in pair.ir.parents)
 
     def train_dataloader(self) -> TrainLoader:
         """Shuffled batches of crops, shared out among the processes of a distributed run."""

@@ -17,8 +17,10 @@ from fusionzoo.errors import InputError
 from fusionzoo.inference import normalise, read_header, read_image, to_grey
 from fusionzoo.pairing import Pair, Problem
 from fusionzoo.readers import open_image
+from fusionzoo.readers.content import ImageFileLike, open_stream
 from fusionzoo.readers.pictures import opened
 from fusionzoo.readers.table import format_of
+from fusionzoo.remote import at_hand
 
 __all__ = ["Loaded", "LoadedWithMask", "as_tensor", "check_pairs", "load_pair", "make_mask"]
 
@@ -233,23 +235,25 @@ def _decode_mask(path: Path) -> np.ndarray | Problem:
 
 def _find_damage(path: Path) -> Problem | None:
     try:
-        if format_of(path) is not None:
-            open_image(path)
+        file = at_hand(path)
+        if format_of(file) is not None:
+            open_image(file)
             return None
-        with opened(path) as image:
+        with opened(file) as image:
             kind = image.format
             image.verify()  # PNG: the checksum of every chunk
-        if kind == "JPEG" and not _has_jpeg_end(path):
-            with opened(path) as image:
+        if kind == "JPEG" and not _has_jpeg_end(file):
+            with opened(file) as image:
                 image.load()
     except (ValueError, OSError) as error:
         return _unreadable(path, error)
     return None
 
 
-def _has_jpeg_end(path: Path) -> bool:
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - _JPEG_TAIL))
+def _has_jpeg_end(file: ImageFileLike) -> bool:
+    with open_stream(file, "the image") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - _JPEG_TAIL))
         return b"\xff\xd9" in stream.read()
 
 

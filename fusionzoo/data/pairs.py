@@ -17,6 +17,7 @@ from fusionzoo.pairing import (
     is_pattern,
     pair_up,
 )
+from fusionzoo.remote import as_path
 
 __all__ = ["Pair", "PairError", "Problem", "find_pairs", "scan_pairs"]
 
@@ -57,7 +58,9 @@ def scan_pairs(
     Files below ``root/mask_dir``, if given and if there is such a folder, become the masks of
     the pairs of the same name; neither every pair nor every file there needs a partner.
     """
-    folders = [Path(root) for root in ([roots] if isinstance(roots, str | os.PathLike) else roots)]
+    folders = [
+        as_path(root) for root in ([roots] if isinstance(roots, str | os.PathLike) else roots)
+    ]
     by_root: list[tuple[Path, list[Pair]]] = []
     problems: list[Problem] = []
     resolved = [folder.resolve() for folder in folders]

@@ -34,7 +34,7 @@ def fuse_clip(
             raise InputError(f"there is no {name} video; upload one")
     out = folder / "fused.mp4"
     try:
-        made = fuse_video(
+        fuse_video(
             load_once(key), str(ir), str(vi), out,
             align=aligned or None, overwrite=True, duration=MAX_SECONDS,
         )  # fmt: skip
@@ -43,4 +43,4 @@ def fuse_clip(
         for file in (ir, vi):
             text = text.replace(str(file), Path(str(file)).name)
         raise type(error)(text) from error
-    return made.path
+    return out

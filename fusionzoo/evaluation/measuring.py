@@ -8,7 +8,6 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from fusionzoo.errors import InputError
 from fusionzoo.evaluation.methods import Method
 from fusionzoo.metrics import get_protocol, per_image
 from fusionzoo.pairing import Pair, is_pattern, pair_up
+from fusionzoo.remote import as_path
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def evaluate(
     """Measure methods on the pairs of two folders, paired by name whatever the ending.
 
     Args:
-        ir: folder of the infrared images, or a pattern with one ``*`` in place of the name, such
-            as ``all/*_ir.png``; see :mod:`fusionzoo.pairing`.
+        ir: folder of the infrared images or its URL, or a pattern with one ``*`` in place of the
+            name, such as ``all/*_ir.png``; see :mod:`fusionzoo.pairing`.
         vi: the same for the visible images.
         methods: what is measured, see :func:`fused_folder` and :func:`fused_by`.
         how: as for :func:`evaluate_pairs`. Files without partner are left out and are among
@@ -257,7 +257,7 @@ def _unmatched(method: Method, pairs: Sequence[Pair]) -> list[str]:
 
 
 def _place(source: str, name: str) -> str:
-    return source.replace("*", name) if is_pattern(source) else str(Path(source) / name)
+    return source.replace("*", name) if is_pattern(source) else str(as_path(source) / name)
 
 
 def stretched(image: Tensor) -> Tensor:

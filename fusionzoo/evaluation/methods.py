@@ -73,7 +73,7 @@ def fused_folder(name: str, folder: str | os.PathLike[str]) -> Method:
 
     Args:
         name: of the column.
-        folder: the folder, or a pattern with one ``*`` in place of the pair's name.
+        folder: the folder or its URL, or a pattern with one ``*`` in place of the pair's name.
 
     Raises:
         MissingFileError: there is no such folder.

@@ -6,8 +6,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from fusionzoo.errors import FileError, InputError, MissingFileError
-from fusionzoo.files import write_whole
+from fusionzoo.errors import FileError, FusionZooError, InputError, MissingFileError
+from fusionzoo.remote import is_remote, write_file
 
 
 def check_output(path: Path, endings: Collection[str]) -> None:
@@ -20,6 +20,8 @@ def check_output(path: Path, endings: Collection[str]) -> None:
     """
     if path.suffix.lower() not in endings:
         raise InputError(f"{path}: name a file that ends in {', '.join(endings)}")
+    if is_remote(path):
+        return
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
     if path.exists() and not path.is_file():
@@ -37,7 +39,9 @@ def write_output(path: Path, content: bytes) -> None:
         FileError: the file cannot be written, or the disk is full.
     """
     try:
-        write_whole(path, content)
+        write_file(path, content)
+    except FusionZooError:
+        raise
     except OSError as error:
         raise FileError(
             f"{path} cannot be written ({error.strerror or error}); make room on that disk, or "

@@ -13,6 +13,7 @@ from fusionzoo.evaluation.measuring import Evaluation
 from fusionzoo.evaluation.numbers import decimals, shown
 from fusionzoo.evaluation.outputs import check_output, write_output
 from fusionzoo.evaluation.reports import arrow, headline
+from fusionzoo.remote import as_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ def draw(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
         MissingFileError: the folder does not exist.
         FileError: the file cannot be written, or the disk is full.
     """
-    path = Path(path)
+    path = as_path(path)
     check_plot(path)
     if not evaluation.compared:
         raise InputError(f"{path}: nothing to draw, no image was measured for every method")

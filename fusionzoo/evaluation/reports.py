@@ -15,6 +15,7 @@ from fusionzoo.evaluation.measuring import Evaluation
 from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
 from fusionzoo.evaluation.outputs import check_output, write_output
 from fusionzoo.metrics import get_protocol
+from fusionzoo.remote import as_path
 
 _MARKS = {1: "**{}**", 2: "*{}*"}
 _LATEX_MARKS = {1: r"\textbf{{}}", 2: r"\underline{{}}"}
@@ -39,7 +40,7 @@ def write_report(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
         MissingFileError: the folder does not exist.
         FileError: the file cannot be written, or the disk is full.
     """
-    path = Path(path)
+    path = as_path(path)
     check_report(path)
     text = WRITERS[path.suffix.lower()](evaluation)
     # A name on the disk may hold what no text can; it is written out.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 import stat
-from pathlib import Path
 from typing import IO
 
 from fusionzoo.errors import FileError, InputError, MissingFileError
+from fusionzoo.remote import Fetched, as_path, at_hand, is_remote
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -40,6 +40,8 @@ def label_of(file: ImageFileLike, name: str | None = None) -> str:
     """Return what errors call a file; `name` is the argument that it was given as."""
     if isinstance(file, str | os.PathLike):
         return f"{name}: {file}" if name else str(file)
+    if isinstance(file, Fetched):
+        return f"{name}: {file.name}" if name else file.name
     return name or "the image"
 
 
@@ -51,11 +53,13 @@ def open_stream(file: ImageFileLike, label: str) -> IO[bytes]:
         FileError: it cannot be opened.
         InputError: a folder, FIFO, device or socket.
     """
+    if is_remote(file):
+        file = at_hand(file)
     if isinstance(file, io.BytesIO):
         return io.BytesIO(file.getvalue())  # the caller's own keeps its position
     if not isinstance(file, str | os.PathLike):
         return io.BytesIO(file)
-    path = Path(file)
+    path = as_path(file)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):

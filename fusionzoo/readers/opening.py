@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from fusionzoo.readers.content import ImageFileLike, label_of
 from fusionzoo.readers.raw import read_raw
 from fusionzoo.readers.reading import ImageHeader, Reading
 from fusionzoo.readers.table import Format, format_of
+from fusionzoo.remote import Fetched, as_path, at_hand
 
 __all__ = ["decode", "open_image", "read_header", "read_image"]
 
@@ -30,7 +30,7 @@ def open_image(
     Pillow holds here.
 
     Args:
-        file: a path, or a file's content as ``bytes`` or ``io.BytesIO``.
+        file: a path or URL (``s3://...``), or a file's content as ``bytes`` or ``io.BytesIO``.
         page: which image of a file that holds several, from 0; of a ``.npz`` the array's name.
         raw: how the values of a file without header lie, such as ``"640x512:uint16"``: width,
             height and type, little-endian (``uint16be``: big-endian); ``640x512x3`` is colour, and
@@ -90,6 +90,7 @@ def read_header(file: ImageFileLike) -> ImageHeader:
     Raises:
         MissingFileError, FileError, InputError: as :func:`read_image`.
     """
+    file = at_hand(file)
     row = format_of(file)
     if row is None:
         return pictures.read_header(file)
@@ -115,6 +116,7 @@ def decode(
     Raises:
         MissingFileError, FileError, InputError, OutOfMemoryError: as :func:`open_image`.
     """
+    file = at_hand(file)
     row = format_of(file, name)
     if row is None:
         if isinstance(page, str):
@@ -126,15 +128,15 @@ def decode(
 def _read(row: Format, file: ImageFileLike, name: str | None, page: int | str | None) -> Reading:
     label = label_of(file, name)
     reader = row.load(label)
-    place = Path(file) if isinstance(file, str | os.PathLike) else _content(file)
+    place = as_path(file) if isinstance(file, str | os.PathLike) else _content(file)
     try:
         reading: Any = reader.read(place, page=page)
     except FusionZooError as error:
-        if name is None:
+        if name is None and not isinstance(file, Fetched):
             raise
         text = str(error)
         raise type(error)(
-            text.replace("the image", name, 1)
+            text.replace("the image", label, 1)
             if isinstance(place, io.BytesIO)
             else f"{name}: {text}"
         ) from error

@@ -20,6 +20,7 @@ from typing import IO, Any
 from fusionzoo.errors import InputError
 from fusionzoo.readers import jpeg_segments, tiff_tags
 from fusionzoo.readers.content import ImageFileLike, label_of, open_stream
+from fusionzoo.remote import Fetched
 
 __all__ = [
     "FORMATS",
@@ -182,6 +183,8 @@ def format_of(file: ImageFileLike, name: str | None = None) -> Format | None:
     """
     label = label_of(file, name)
     called = os.fspath(file).lower() if isinstance(file, str | os.PathLike) else ""
+    if isinstance(file, Fetched):
+        called = file.name.lower()
     with open_stream(file, label) as stream:
         head = stream.read(HEAD)
         for row in FORMATS:

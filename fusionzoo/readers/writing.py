@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from fusionzoo.errors import FileError, InputError, InputTypeError, MissingFileError
-from fusionzoo.files import write_whole
+from fusionzoo.errors import FileError, FusionZooError, InputError, InputTypeError, MissingFileError
 from fusionzoo.readers.pillow import TIFF_TAGS, array_to_pil, icc_profile_of
 from fusionzoo.readers.reading import UNIT_TOLERANCE, Reading
 from fusionzoo.readers.table import TIFF_WRITERS, Writer, writer_of
+from fusionzoo.remote import as_path, is_remote, write_file
 
 #: The formats that are written, by their names in Pillow. Others scale the image (icons), need
 #: other programs, or hold black and white alone.
@@ -45,7 +45,7 @@ def file_format(path: str | os.PathLike[str]) -> str:
     Raises:
         InputError: the suffix is none of a format that is written, or its library is missing.
     """
-    path = Path(path)
+    path = as_path(path)
     writer = writer_of(path)
     if writer is not None:
         writer.load(path)
@@ -70,7 +70,7 @@ def save_image(
     image goes with it to PNG, JPEG, TIFF, WebP and AVIF.
 
     Args:
-        path: of the file; its folder exists.
+        path: of the file, whose folder exists, or its URL (``s3://...``).
         image: PIL image, array ``(H, W)`` / ``(H, W, 1|3|4)`` or tensor ``(H, W)`` /
             ``(1|3|4, H, W)`` / ``(1, C, H, W)``. uint8 is written as it is. uint16, int16, int32
             and int64 are grey; they need PNG (0 ... 65535) or TIFF (what int32 holds). Floats lie
@@ -85,9 +85,9 @@ def save_image(
         FileError: an OSError: the file cannot be written, or the disk is full.
         InputError, InputTypeError: a ValueError and a TypeError, naming problem and remedy.
     """
-    path = Path(path)
+    path = as_path(path)
     name = file_format(path)
-    if not path.parent.is_dir():
+    if not is_remote(path) and not path.parent.is_dir():
         raise MissingFileError(f"{path}: the folder {path.parent} does not exist; make it first")
     writer = writer_of(path)
     if isinstance(image, Reading) and name == "TIFF":
@@ -98,7 +98,9 @@ def save_image(
         plain = _shown(image, name) if isinstance(image, Reading) else image
         content = _encoded(_writable(plain, name, path), name, path)
     try:
-        write_whole(path, content)
+        write_file(path, content)
+    except FusionZooError:
+        raise
     except OSError as error:
         raise FileError(
             f"{path} cannot be written ({error.strerror or error}); free space on that disk, check "

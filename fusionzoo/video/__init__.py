@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from fusionzoo.video.flickering import Flicker, flicker
     from fusionzoo.video.fusing import FusedVideo, fuse_video
     from fusionzoo.video.stream import fuse_stream
+    from fusionzoo.video.window import Window
 
-__all__ = ["Flicker", "FusedVideo", "flicker", "fuse_stream", "fuse_video"]
+__all__ = ["Flicker", "FusedVideo", "Window", "flicker", "fuse_stream", "fuse_video"]
 
 _HOMES = {
     "Flicker": "fusionzoo.video.flickering",
@@ -23,6 +24,7 @@ _HOMES = {
     "FusedVideo": "fusionzoo.video.fusing",
     "fuse_stream": "fusionzoo.video.stream",
     "fuse_video": "fusionzoo.video.fusing",
+    "Window": "fusionzoo.video.window",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,12 +26,13 @@ from fusionzoo.video.planes import (
     luma_limits,
     neutral,
     plane,
+    rgb_of,
     tags_of,
     with_luma,
 )
 from fusionzoo.video.ranges import StreamRange
 from fusionzoo.video.sources import ImageSequence, LiveSource, Picture, Source, open_source
-from fusionzoo.video.writer import VideoWriter, check_output
+from fusionzoo.video.writer import NoFile, VideoWriter, check_output
 
 __all__ = ["FusedVideo", "fuse_video"]
 
@@ -45,12 +47,12 @@ class FusedVideo:
     """What :func:`fuse_video` has written.
 
     Attributes:
-        path: the file.
-        frames: how many it holds.
+        path: the file; None if there is none.
+        frames: how many it holds, or were fused.
         seconds: when the last one is shown.
     """
 
-    path: Path
+    path: Path | None
     frames: int
     seconds: float
 
@@ -59,7 +61,7 @@ def fuse_video(
     model: Any,
     ir: str | os.PathLike[str],
     vi: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None,
     *,
     offset: float = 0.0,
     fps: float = 25.0,
@@ -76,8 +78,9 @@ def fuse_video(
     overwrite: bool = False,
     duration: float | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    show: Callable[[np.ndarray, float], bool | None] | None = None,
 ) -> FusedVideo:
-    """Fuse an infrared with a visible video, and write the result.
+    """Fuse an infrared with a visible video, and write or show the result.
 
     **Streams.** Each is a video file, a pattern of image files (``frames/ir_%05d.png``), a camera
     (``/dev/video0`` or its number, on Linux), or an address (``rtsp://``, ``udp://``, ...). Both
@@ -109,6 +112,7 @@ def fuse_video(
         ir: the infrared stream.
         vi: the visible stream.
         out: the file to write: .mp4, .mov, .avi (H.264 by default), .mkv (FFV1) or .webm (VP9).
+            None writes none, where ``show`` is given.
         offset: the time of the visible stream, in seconds, at which the infrared one began.
         fps: frames per second of image sequences.
         ranges: ``"follow"``, ``"fixed"`` or ``"each"``.
@@ -128,6 +132,9 @@ def fuse_video(
         overwrite: replace a file that exists.
         duration: stop after so many seconds of the leading stream.
         progress: called with the number of frames written and that of all, if it is known.
+        show: called in this thread with each fused frame, RGB uint8 ``(H, W, 3)``, and its time in
+            seconds. If it gives False, that is the end of the stream: what was read is finished.
+            :class:`fusionzoo.video.Window` has such a method.
 
     Raises:
         InputError, InputTypeError, MissingFileError, FileError, OutOfMemoryError: naming the file
@@ -139,17 +146,21 @@ def fuse_video(
         if not -1e9 < value < 1e9 or (name != "offset" and value <= 0):
             raise InputError(f"{name}={value!r}; pass a number of seconds or frames above 0")
     check_choice("ranges", ranges, ("follow", "fixed", "each"))
-    out = Path(out)
-    codec = check_output(out, codec, crf, pix_fmt, overwrite)
+    if out is None and show is None:
+        raise InputError("out=None goes with show; name a file, or pass a function that shows")
+    out = None if out is None else Path(out)
+    if out is not None:
+        codec = check_output(out, codec, crf, pix_fmt, overwrite)
     color_from = _color_from(model)
     names = {"ir": ir, "vi": vi}
     sides = ("vi", "ir") if color_from == "vi" else ("ir", "vi")
-    _spare(out, ir, vi)
+    if out is not None:
+        _spare(out, ir, vi)
     sources: dict[str, Source] = {}
     try:
         for side in sides:
             sources[side] = open_source(names[side], fps)
-            if isinstance(file := sources[side], ImageSequence):
+            if out is not None and isinstance(file := sources[side], ImageSequence):
                 _spare(out, *(path for _, path in file.files))
         lead, follow = (sources[side] for side in sides)
         pairs = matched(lead, follow, offset if color_from == "vi" else -offset)
@@ -163,11 +174,14 @@ def fuse_video(
             if isinstance(source, LiveSource):
                 source.close()
         raise
-    writer = VideoWriter(
-        out, codec, crf=crf, pix_fmt=pix_fmt, rate=lead.rate,
-        audio_from=lead.name if lead.audio else None,
-        aspect=None if resize == sides[0] else lead.aspect,
-    )  # fmt: skip
+    writer: VideoWriter | NoFile = NoFile()
+    if out is not None:
+        assert codec is not None, "the check gives the codec"
+        writer = VideoWriter(
+            out, codec, crf=crf, pix_fmt=pix_fmt, rate=lead.rate,
+            audio_from=lead.name if lead.audio else None,
+            aspect=None if resize == sides[0] else lead.aspect,
+        )  # fmt: skip
     job = _Job(
         fuse=model.prepared() if hasattr(model, "prepared") else model,
         sides=sides, names=(lead.name, follow.name), given=given, ranges=stream_ranges,
@@ -177,18 +191,26 @@ def fuse_video(
     if duration is not None:
         total = None if lead.rate is None else min(total or 10**9, int(duration * lead.rate) + 1)
         pairs = _until(pairs, duration)
+    closed = threading.Event()
+    pairs = _while_open(pairs, closed)
     seconds = 0.0
     try:
         with closing(ahead(job.written(pairs), _WAITING)) as written:
-            for number, seconds in written:  # noqa: B007
+            for number, seconds, frame in written:
                 if progress is not None:
                     progress(number, total)
+                if (
+                    show is not None
+                    and not closed.is_set()
+                    and show(rgb_of(frame), seconds) is False
+                ):
+                    closed.set()
     except KeyboardInterrupt:
         if progress is not None and writer.frames:
             progress(writer.frames, total)
         raise
     except FusionZooError as error:
-        if not writer.frames or not out.exists():
+        if not writer.frames or out is None or not out.exists():
             raise
         kept = f"; the {writer.frames} frames before that are in {out}"
         raise type(error)(f"{error}{kept}") from error
@@ -238,6 +260,16 @@ def _until(
             yield pair
 
 
+def _while_open(
+    pairs: Generator[tuple[Picture, Picture], None, None], closed: threading.Event
+) -> Generator[tuple[Picture, Picture], None, None]:
+    with closing(pairs):
+        for pair in pairs:
+            if closed.is_set():
+                return
+            yield pair
+
+
 @dataclass(frozen=True)
 class _Ready:
     """A pair as the network takes it, and what the way back to a frame needs."""
@@ -259,11 +291,11 @@ class _Job:
     resize: str | None
     register: Register | None
     color: bool
-    writer: VideoWriter
+    writer: VideoWriter | NoFile
 
     def written(
         self, pairs: Generator[tuple[Picture, Picture], None, None]
-    ) -> Generator[tuple[int, float], None, None]:
+    ) -> Generator[tuple[int, float, Any], None, None]:
         """Write all frames; gives the number and time of each. Whatever ends it, the file is whole.
 
         This and the stages below run in a thread each, so that Ctrl-C never meets the encoder.
@@ -272,7 +304,7 @@ class _Job:
             with closing(ahead(self._fused(pairs), _WAITING)) as frames:
                 for frame, one in frames:
                     self.writer.write(frame, one.time, one.tags)
-                    yield self.writer.frames, one.time
+                    yield self.writer.frames, one.time, frame
         finally:
             self.writer.finish()
 

@@ -25,6 +25,8 @@ __all__ = [
     "neutral",
     "own_pix_fmt",
     "plane",
+    "rgb_of",
+    "tag",
     "tags_of",
     "with_luma",
 ]
@@ -146,6 +148,24 @@ def tags_of(image: Any) -> Tags:
     if isinstance(image, np.ndarray) or image.format.is_rgb or image.format.has_palette:
         return Tags(_BT709, _LIMITED, _BT709, _BT709)
     return Tags(image.colorspace, _range_of(image), image.color_primaries, image.color_trc)
+
+
+def tag(target: Any, tags: Tags) -> None:
+    """Tell a frame or an encoder its colours."""
+    for name, value in tags._asdict().items():
+        setattr(target, name, value)
+
+
+def rgb_of(frame: Any) -> np.ndarray:
+    """Return a tagged frame as RGB uint8 ``(H, W, 3)``, as a screen shows it."""
+    shown = frame.reformat(
+        format="rgb24",
+        src_colorspace=_matrix(frame.colorspace),
+        src_color_range=_range_of(frame),
+        dst_color_range=_FULL,
+    )
+    pixels: np.ndarray = shown.to_ndarray()
+    return pixels
 
 
 def luma_limits(pix_fmt: str, tags: Tags) -> Limits:

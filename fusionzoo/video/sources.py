@@ -16,7 +16,7 @@ from typing import Any
 
 from fusionzoo.errors import FileError, InputError, MissingFileError
 from fusionzoo.inference import read_image
-from fusionzoo.video.names import CAMERA, NUMBER, SCHEME
+from fusionzoo.video.names import CAMERA, LIVE_SCHEMES, NUMBER, SCHEME
 from fusionzoo.video.pyav import damage_told, import_av, reason_of
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "open_source",
 ]
 
-_LIVE_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtp", "udp", "tcp", "srt")
 # Seconds until a live stream that sends nothing counts as ended.
 _TO_OPEN, _TO_READ = 10.0, 5.0
 # Of a live stream, as many of the last frames are kept for matching.
@@ -68,8 +67,8 @@ def open_source(where: object, fps: float = 25.0) -> Source:
     text = os.fspath(where) if isinstance(where, os.PathLike) else str(where)
     scheme = SCHEME.match(text)
     if scheme:
-        if scheme[1].lower() not in _LIVE_SCHEMES:
-            known = ", ".join(f"{one}://" for one in _LIVE_SCHEMES)
+        if scheme[1].lower() not in LIVE_SCHEMES:
+            known = ", ".join(f"{one}://" for one in LIVE_SCHEMES)
             raise InputError(f"{text}: streams are read from {known}; download a file first")
         return LiveSource(text, text)
     if not os.path.exists(text) or text.startswith("/dev/video"):

@@ -11,10 +11,10 @@ from typing import Any
 
 from fusionzoo.errors import FileError, InputError, MissingFileError, check_choice, warn
 from fusionzoo.files import temporary_name
-from fusionzoo.video.planes import Tags, check_pix_fmt, own_pix_fmt
+from fusionzoo.video.planes import Tags, check_pix_fmt, own_pix_fmt, tag
 from fusionzoo.video.pyav import import_av
 
-__all__ = ["CODECS", "CONTAINERS", "VideoWriter", "check_output"]
+__all__ = ["CODECS", "CONTAINERS", "NoFile", "VideoWriter", "check_output"]
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,7 @@ class VideoWriter:
             )
         self._last = max(self._last + 1, round(time / self._tick))
         frame.pts, frame.time_base = self._last, self._tick
-        for name, value in tags._asdict().items():
-            setattr(frame, name, value)
+        tag(frame, tags)
         with self._told():
             self._container.mux(self._stream.encode(frame))
             if self._audio is not None:
@@ -214,8 +213,7 @@ class VideoWriter:
             stream.pix_fmt = frame.format.name
             context = stream.codec_context
             context.time_base = self._tick
-            for name, value in tags._asdict().items():
-                setattr(context, name, value)
+            tag(context, tags)
             if self._aspect:
                 stream.sample_aspect_ratio = self._aspect
             self._stream = stream
@@ -264,6 +262,38 @@ class VideoWriter:
                 self._audio.close()
             with contextlib.suppress(OSError):
                 self._aside.unlink(missing_ok=True)
+
+
+class NoFile:
+    """Takes frames that are shown, and not written; what :class:`VideoWriter` has, without a file.
+
+    Attributes:
+        frames: how many there were.
+    """
+
+    path = Path("the window")
+    even = False
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def pix_fmt_for(self, image: Any) -> str:
+        """Return the pixel format that frames have to be in: full chroma, of odd sizes too."""
+        return "yuv444p"
+
+    def write(self, frame: Any, time: float, tags: Tags) -> None:
+        """Count a frame, and tell it its colours.
+
+        Args:
+            frame: an ``av.VideoFrame``.
+            time: in seconds since the first frame of the leading stream.
+            tags: its colours.
+        """
+        tag(frame, tags)
+        self.frames += 1
+
+    def finish(self) -> None:
+        """Do nothing."""
 
 
 class _AudioCopy:
