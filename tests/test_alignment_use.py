@@ -14,6 +14,7 @@ from fusionzoo.alignment import (
     fit_points,
     read_points,
     registration,
+    registration_once,
 )
 from fusionzoo.cli import main
 from fusionzoo.errors import FileError, InputError, MissingFileError
@@ -266,6 +267,32 @@ def test_fusing_refuses_what_does_not_fit():
     assert registration(False) is None
 
 
+@pytest.mark.parametrize("start", [True, "an alignment"])
+def test_a_tracked_stream_follows_slowly_and_outlives_what_shows_too_little(start, monkeypatch):
+    size = (30, 40)
+    answers = {"x": 0.0}
+
+    def answer(ir, vi, force=False):
+        if answers["x"] is None:
+            raise AlignmentError("too few edges")
+        return shifted(answers["x"], 0, size, size)
+
+    monkeypatch.setattr("fusionzoo.alignment.registration.align_pair", answer)
+    stay = start if start is True else shifted(0, 0, size, size)
+    register = registration_once(stay, track=True)
+    ir, vi = (torch.from_numpy(values(size, "float32", seed))[None, None] / 255 for seed in (1, 2))
+
+    for x, expected in ((0.0, 0.0), (9.0, 3.0), (None, 3.0), (9.0, 5.0)):
+        answers["x"] = x
+        for _ in range(25 + (expected == 0)):
+            moved, weight = register(ir, vi)
+        assert register._known.alignment.transform[0, 2] == pytest.approx(expected, abs=1e-6)
+    inner = weight[..., 10:-10] > 0.999
+    assert torch.allclose(moved[..., 10:-10][inner], ir[..., 5:-15][inner], atol=1e-5)
+    with pytest.raises(InputError, match="pass align, too"):
+        registration_once(None, track=True)
+
+
 # -- commands ---------------------------------------------------------------------------------
 
 
@@ -323,6 +350,8 @@ def test_a_checkerboard_shows_both_images_by_turns_before_and_after(files):
         (["align", "IR", "--check", "DIR"], "--check takes a folder alone"),
         (["align", "--check", "DIR"], "no such folder"),
         (["fuse", "IR", "VI", "-o", "OUT", "--crop"], "--crop goes with --align"),
+        (["fuse", "IR", "VI", "-o", "OUT", "--track"], "--track goes with --align"),
+        (["fuse", "IR", "VI", "-o", "OUT", "--align", "--track"], "--track is for videos"),
         (["fuse", "IR", "VI", "-o", "OUT", "--align", "--resize", "ir"], "drop --resize"),
     ],
 )

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fusionzoo.alignment.aligning import align as align_pair
+from fusionzoo.alignment.points import fit_points
 from fusionzoo.alignment.transform import Alignment
-from fusionzoo.errors import InputError, InputTypeError
+from fusionzoo.errors import AlignmentError, InputError, InputTypeError
 
 #: Takes infrared ``(B, 1, h, w)`` and visible luma ``(B, 1, H, W)`` in [0, 1]; gives infrared
 #: ``(B, 1, H, W)`` and how much of it counts, ``(B, 1, H, W)`` or ``(1, 1, H, W)`` in [0, 1].
 Register = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+# Of a stream that is tracked: pairs from one estimate to the next, and how far to go to each.
+_TRACK_EVERY = 25
+_TRACK_SHARE = 1 / 3
 
 
 def registration(align: bool | Alignment | str | os.PathLike[str] | None) -> Register | None:
@@ -47,18 +54,32 @@ def registration(align: bool | Alignment | str | os.PathLike[str] | None) -> Reg
 
 
 def registration_once(
-    align: bool | Alignment | str | os.PathLike[str] | None, *, force: bool = False
+    align: bool | Alignment | str | os.PathLike[str] | None,
+    *,
+    force: bool = False,
+    track: bool = False,
 ) -> Register | None:
     """Return what aligns the frames of a stream: as :func:`registration`, but True estimates once.
 
     The first pair of frames is aligned, and all others by the same transform: for cameras that do
-    not move against each other.
+    not move against each other. With ``track``, a slow movement is followed: every 25th pair is
+    aligned anew, and the corners move a third of the way to where it puts them. A pair whose
+    confidence is low changes nothing.
 
     Args:
         align: as for :func:`registration`.
-        force: take the estimate even if its confidence is low.
+        force: take the first estimate even if its confidence is low.
+        track: follow a slow movement.
+
+    Raises:
+        InputError: ``track`` without ``align``; and as :func:`registration`.
     """
-    return _FirstPair(force) if align is True else registration(align)
+    if not track:
+        return _FirstPair(force) if align is True else registration(align)
+    start = registration(align)
+    if start is None:
+        raise InputError("track=True follows an alignment; pass align, too")
+    return _Tracking(start.alignment if isinstance(start, _Registration) else None, force)
 
 
 class _FirstPair:
@@ -68,20 +89,52 @@ class _FirstPair:
 
     def __call__(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
         if self._known is None:
-            first = ir[0].detach().float(), vi[0].detach().float()
-            self._known = _Registration(align_pair(*first, force=self._force))
+            self._known = _Registration(align_pair(*_first(ir, vi), force=self._force))
         return self._known(ir, vi)
+
+
+class _Tracking:
+    """One alignment that follows the estimates of some of the pairs, slowly."""
+
+    def __init__(self, start: Alignment | None, force: bool) -> None:
+        self._force = force
+        self._known = None if start is None else _Registration(start)
+        self._pairs = 0
+
+    def __call__(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
+        if self._known is None:
+            self._known = _Registration(align_pair(*_first(ir, vi), force=self._force))
+        elif self._pairs >= _TRACK_EVERY:
+            self._pairs = 0
+            # A moment that shows too little is no reason to lose the stream, nor the alignment.
+            with suppress(AlignmentError):
+                found = align_pair(*_first(ir, vi))
+                self._known = _Registration(between(self._known.alignment, found, _TRACK_SHARE))
+        self._pairs += len(ir)
+        return self._known(ir, vi)
+
+
+def _first(ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
+    return ir[0].detach().float(), vi[0].detach().float()
+
+
+def between(one: Alignment, other: Alignment, share: float) -> Alignment:
+    """Return an alignment whose corners lie between those of two, by a share of the way."""
+    height, width = one.ir_size
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64) - 0.5
+    goals = (1 - share) * one.points(corners) + share * other.points(corners)
+    return fit_points(corners, goals, one.ir_size, one.vi_size)
 
 
 class _Registration:
     """One alignment for all pairs: its soft region is computed once."""
 
     def __init__(self, alignment: Alignment) -> None:
-        self._alignment = alignment
+        self.alignment = alignment
         self._weight = alignment.soft_region()[None, None]
 
     def __call__(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
-        alignment = self._alignment
+        alignment = self.alignment
         for name, tensor, size in (
             ("ir", ir, alignment.ir_size),
             ("vi", vi, alignment.vi_size),

@@ -12,7 +12,7 @@ __all__ = ["add_align_options", "aligning", "check_align_options"]
 
 
 def add_align_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--align``, ``--crop`` and ``--force``."""
+    """Add ``--align``, ``--crop``, ``--force`` and ``--track``."""
     group = parser.add_argument_group("alignment")
     group.add_argument(
         "--align",
@@ -28,6 +28,11 @@ def add_align_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--force", action="store_true", help="with --align: fuse even if confidence is low"
     )
+    group.add_argument(
+        "--track",
+        action="store_true",
+        help="with --align, of videos: follow cameras that move slowly against each other",
+    )
 
 
 def check_align_options(args: argparse.Namespace) -> None:
@@ -36,8 +41,9 @@ def check_align_options(args: argparse.Namespace) -> None:
     Raises:
         UsageError: naming them.
     """
-    if args.align is None and (args.crop or args.force):
-        raise UsageError(f"--{'crop' if args.crop else 'force'} goes with --align; add it")
+    for name in ("crop", "force", "track"):
+        if args.align is None and getattr(args, name):
+            raise UsageError(f"--{name} goes with --align; add it")
     if args.align is not None and args.resize is not None:
         raise UsageError("--align brings IR to the size of VI; drop --resize")
 
@@ -50,6 +56,8 @@ def aligning(args: argparse.Namespace, fuse: Callable[..., Any]) -> Callable[...
         MissingFileError, FileError, InputError: the file is no alignment.
     """
     check_align_options(args)
+    if args.track:
+        raise UsageError(f"--track is for videos, and {args.ir} is none; leave it out")
     if args.align is None:
         return fuse
     from fusionzoo.alignment import Alignment, align, registration

@@ -129,6 +129,7 @@ def fuse_videos(
                 resize=args.resize,
                 align=args.align,
                 force=args.force,
+                track=args.track,
                 color=not args.no_color,
                 overwrite=args.overwrite,
                 progress=advance,

@@ -71,6 +71,7 @@ def fuse_video(
     resize: str | None = None,
     align: bool | Alignment | str | os.PathLike[str] | None = None,
     force: bool = False,
+    track: bool = False,
     color: bool = True,
     codec: str | None = None,
     crf: int | None = None,
@@ -124,6 +125,7 @@ def fuse_video(
             :class:`fusionzoo.Alignment`, the path of one that was saved, or True to estimate it
             on the first pair of frames, for all.
         force: with ``align=True``: take the estimate even if its confidence is low.
+        track: with ``align``: follow cameras that move slowly against each other.
         color: False gives a grey video.
         codec: h264, hevc, vp9, av1 or ffv1 (without loss).
         crf: quality, lower is better; h264: 0 ... 51, 18 by default.
@@ -141,7 +143,7 @@ def fuse_video(
             or argument, the problem, the remedy, and what was kept.
     """
     check_options(color=color, ir_range=ir_range, vi_range=vi_range, resize=resize)
-    register = registration_once(align, force=force)
+    register = registration_once(align, force=force, track=track)
     for name, value in (("offset", offset), ("fps", fps), ("duration", duration or 1)):
         if not -1e9 < value < 1e9 or (name != "offset" and value <= 0):
             raise InputError(f"{name}={value!r}; pass a number of seconds or frames above 0")

@@ -266,14 +266,5 @@ def _starts_at_zero(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def build(
-    channels: int,
-    depth: int,
-    levels: int,
-    shared: bool,
-    residual: float,
-    base: str,
-    bound: float | None,
-) -> LapNetNetwork:
-    """Make the network from the model's options, which :class:`LapNet` documents."""
-    return LapNetNetwork(channels, depth, levels, shared, residual, base, bound)
+#: Makes the network from the model's options, which :class:`LapNet` documents.
+build = LapNetNetwork
