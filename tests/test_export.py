@@ -14,7 +14,7 @@ from fusionzoo import export, processes
 from fusionzoo.cli import main
 from fusionzoo.errors import InputError, MissingFileError, ResultError
 from fusionzoo.export import exporter, formats
-from fusionzoo.export.tracing import traced
+from fusionzoo.export.tracing import least_side, traced
 from fusionzoo.module import FusionModule
 from fusionzoo.network import declared_by
 
@@ -215,7 +215,8 @@ SMALL = {
     "didfuse": {"channels": 4},
     "ifesnet": {"channels": 4},
     "chitnet": {"channels": 4},
-    "lapnet": {"channels": 4, "levels": 1},
+    # All levels: the coarsest map has a side of few pixels.
+    "lapnet": {"channels": 4, "depth": 1, "residual": 0, "bound": None},
 }
 
 
@@ -224,9 +225,9 @@ SMALL = {
 def test_models_trace_with_free_sizes(name):
     network = fusionzoo.create_model(name, **SMALL[name]).eval().network
     program = traced(network).module()
-    multiple = declared_by(network)["size_multiple"]
-    for count, height, width in ((1, 64, 32), (3, 33, 70)):
-        height, width = (-(-side // multiple) * multiple for side in (height, width))
+    multiple, least = declared_by(network)["size_multiple"], least_side(network)
+    for count, height, width in ((1, 64, least), (3, 33, 70)):
+        height, width = (-(-max(side, least) // multiple) * multiple for side in (height, width))
         ir, vi = torch.rand(count, 1, height, width), torch.rand(count, 1, height, width)
         with torch.no_grad():
             torch.testing.assert_close(program(ir, vi), network(ir, vi), atol=1e-5, rtol=0)

@@ -16,15 +16,25 @@ __all__ = ["least_side", "traced"]
 
 # Networks may treat the smallest images apart; the engine pads them instead.
 _LEAST = 16
-_TRACED = (64, 96)  # height and width of the images that the tracer is given, where it may choose
+# At least the height and the width less the height of what the tracer is given, if it may choose.
+_TRACED = (64, 32)
 _MOST_SIDE, _MOST_IMAGES = 1 << 16, 1 << 12
 
 
 def least_side(network: nn.Module) -> int:
-    """Height and width that the exported network takes at least."""
+    """Height and width that the exported network takes at least.
+
+    Twice the multiple of sizes, or more: a network's coarsest map may have that many pixels less,
+    and torch.export takes a side of one pixel for another case than all other sides.
+    """
     declared = declared_by(network)
-    multiple, least = int(declared["size_multiple"]), max(int(declared["min_size"]), _LEAST)
-    return -(-least // multiple) * multiple
+    multiple = int(declared["size_multiple"])
+    least = max(int(declared["min_size"]), _LEAST, 2 * multiple)
+    return _raised(least, multiple)
+
+
+def _raised(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple
 
 
 def traced(network: nn.Module, size: tuple[int, int] | None = None) -> torch.export.ExportedProgram:
@@ -40,8 +50,12 @@ def traced(network: nn.Module, size: tuple[int, int] | None = None) -> torch.exp
         ResultError: the network does what the tracer cannot follow.
     """
     program = _Program(network)
-    shape = (2, 1, *(_TRACED if size is None else size[::-1]))
-    low, high = declared_by(network)["value_range"]
+    declared = declared_by(network)
+    multiple = int(declared["size_multiple"])
+    height = _raised(max(_TRACED[0], least_side(network)), multiple)
+    width = height + _raised(_TRACED[1], multiple)
+    shape = (2, 1, *((height, width) if size is None else size[::-1]))
+    low, high = declared["value_range"]
     generator = torch.Generator().manual_seed(0)
     ir, vi = (torch.rand(shape, generator=generator) * (high - low) + low for _ in range(2))
     dims = _dims(network, size)
