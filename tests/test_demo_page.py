@@ -28,7 +28,7 @@ FLAGS = [
 ]
 #: Writes docs/demo.webp anew: FUSIONZOO_SCREENSHOT=docs/demo.webp pytest tests/test_demo_page.py
 SCREENSHOT = os.environ.get("FUSIONZOO_SCREENSHOT")
-PATIENCE = 40  # seconds, until a step counts as failed
+PATIENCE = 120  # seconds, until a step counts as failed
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -72,12 +72,21 @@ class Page:
         return WebDriverWait(self.browser, PATIENCE).until(found, f"{selector} {text}")
 
     def wait_until_gone(self, selector):
-        WebDriverWait(self.browser, PATIENCE).until(lambda _: not self.all(selector), selector)
+        self.wait_until(lambda: not self.all(selector))
 
     def click(self, selector):
         element = self.wait(selector)
         self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
+
+    def click_at(self, element, x, y):
+        """Click at a place that is so many pixels right of and below the centre."""
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        mouse = webdriver.ActionChains(self.browser)
+        mouse.move_to_element_with_offset(element, x, y).click().perform()
+
+    def wait_until(self, condition):
+        WebDriverWait(self.browser, PATIENCE).until(lambda _: condition())
 
     def upload(self, side, path):
         if self.all(f"#{side} td.filename"):
@@ -113,11 +122,30 @@ def test_the_example_is_fused_and_the_slider_shows_it(page):
         os.remove(f"{SCREENSHOT}.png")
 
 
+def test_clicked_points_align_the_pair(page):
+    page.click("#points button")
+    page.click("#show")
+    for x, y in ((-60, -30), (70, 40)):
+        for side in ("ir", "vi"):
+            picture = page.wait(f"#view-{side} img")
+            before = picture.get_attribute("src")
+            page.click_at(picture, x, y)
+            page.wait_until(
+                lambda b=before, s=side: page.wait(f"#view-{s} img").get_attribute("src") != b
+            )
+    page.click("#fit label:last-of-type input")
+    page.click("#fuse")
+    # The same places were clicked in both, so nothing moves.
+    note = page.wait("#status", "Alignment: ").text
+    assert "320 x 240 into 320 x 240, corners move 0.0 px" in note
+    page.click("#fit label:first-of-type input")
+
+
 def test_garbage_is_refused_in_one_line_and_a_good_file_is_taken_again(page, tmp_path):
     garbage = tmp_path / "holiday.png"
     garbage.write_bytes(b"this is no image")
     page.upload("ir", garbage)
-    WebDriverWait(page.browser, PATIENCE).until(lambda _: page.pair() == "My own files")
+    page.wait_until(lambda: page.pair() == "My own files")
     page.upload("vi", ASSETS / "cli_vi.png")
     page.click("#fuse")
     alert = page.wait("#status [role=alert]", "holiday.png").text

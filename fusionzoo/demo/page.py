@@ -80,17 +80,19 @@ def _images(
                         gr.Number(None, label=label, min_width=90)
                         for label in ("First: black", "white", "Second: black", "white")
                     ]
-            with gr.Accordion("Matching points", open=False):
+            with gr.Accordion("Matching points", open=False, elem_id="points"):
                 gr.Markdown(
                     "For `align by points`: click the same places in both, in the same order. Two "
                     "points or more; four or more allow for perspective."
                 )
                 with gr.Row():
-                    show = gr.Button("Show the pair", size="sm")
+                    show = gr.Button("Show the pair", size="sm", elem_id="show")
                     clear = gr.Button("Clear points", size="sm")
                 views = {
                     "ir": gr.Image(label="First", interactive=False, type="pil", elem_id="view-ir"),
-                    "vi": gr.Image(label="Second", interactive=False, type="pil"),
+                    "vi": gr.Image(
+                        label="Second", interactive=False, type="pil", elem_id="view-vi"
+                    ),
                 }
             button = gr.Button("Fuse", variant="primary", elem_id="fuse")
         with gr.Column(scale=2, min_width=420):
