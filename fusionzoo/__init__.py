@@ -20,10 +20,12 @@ from fusionzoo.lazy import lazily
 if TYPE_CHECKING:
     from fusionzoo.alignment import Alignment, align, align_rig
     from fusionzoo.readers import Reading, open_image
+    from fusionzoo.volumes import FusedVolume, fuse_volumes
     from fusionzoo.zoo import create_model, from_pretrained, fuse, list_models, load, push_to_hub
 
 __all__ = [
     "Alignment",
+    "FusedVolume",
     "Reading",
     "__version__",
     "align",
@@ -31,6 +33,7 @@ __all__ = [
     "create_model",
     "from_pretrained",
     "fuse",
+    "fuse_volumes",
     "list_models",
     "load",
     "open_image",
@@ -40,12 +43,14 @@ __all__ = [
 # Public name -> module that defines it; imported on first use (PEP 562).
 _HOMES = {
     "Alignment": "fusionzoo.alignment",
+    "FusedVolume": "fusionzoo.volumes",
     "Reading": "fusionzoo.readers",
     "align": "fusionzoo.alignment",
     "align_rig": "fusionzoo.alignment",
     "create_model": "fusionzoo.zoo",
     "from_pretrained": "fusionzoo.zoo",
     "fuse": "fusionzoo.zoo",
+    "fuse_volumes": "fusionzoo.volumes",
     "list_models": "fusionzoo.zoo",
     "load": "fusionzoo.zoo",
     "open_image": "fusionzoo.readers",

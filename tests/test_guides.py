@@ -68,8 +68,32 @@ def pair(tmp_path, monkeypatch):
     images["vi"].save(tmp_path / "vi" / "1.png")
     for name in ("thermal.tif", "ortho.tif"):
         images["ir"].save(tmp_path / name)
+    write_scans(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_scans(folder):
+    """A PET and an MRI as NIfTI volumes, DICOM files and series, for the guide of scanners."""
+    import nibabel
+    import numpy as np
+    import pydicom
+
+    values = np.random.default_rng(0).integers(0, 900, (24, 20, 2)).astype(np.int16)
+    for name in ("pet", "mri"):
+        nibabel.Nifti1Image(values, np.eye(4)).to_filename(folder / f"{name}.nii.gz")
+        (folder / f"{name}_series").mkdir()
+        for number in range(2):
+            made = pydicom.Dataset()
+            made.file_meta = pydicom.dataset.FileMetaDataset()
+            made.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+            made.SOPClassUID, made.SOPInstanceUID = pydicom.uid.MRImageStorage, f"1.2.{number + 1}"
+            made.set_pixel_data(values[:, :, number], "MONOCHROME2", 16)
+            made.SeriesInstanceUID, made.PixelSpacing = "1.2.3", [1, 1]
+            made.ImagePositionPatient = [0, 0, number]
+            made.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+            made.save_as(folder / f"{name}_series" / f"{number}.dcm", enforce_file_format=True)
+        made.save_as(folder / f"{name}.dcm", enforce_file_format=True)
 
 
 @pytest.mark.filterwarnings("ignore")

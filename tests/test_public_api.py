@@ -13,6 +13,7 @@ PACKAGE = Path(fusionzoo.__file__).parent
 
 PUBLIC = [
     "Alignment",
+    "FusedVolume",
     "Reading",
     "__version__",
     "align",
@@ -20,6 +21,7 @@ PUBLIC = [
     "create_model",
     "from_pretrained",
     "fuse",
+    "fuse_volumes",
     "list_models",
     "load",
     "open_image",

@@ -26,7 +26,10 @@ def add_align_options(parser: argparse.ArgumentParser) -> None:
         "--crop", action="store_true", help="with --align: cut results to what both images show"
     )
     group.add_argument(
-        "--force", action="store_true", help="with --align: fuse even if confidence is low"
+        "--force",
+        action="store_true",
+        help="with --align: fuse even if confidence is low; volumes: even if their files name "
+        "different spaces",
     )
     group.add_argument(
         "--track",

@@ -113,6 +113,8 @@ def own_warnings() -> Iterator[None]:
 
         warnings.showwarning = show
         warnings.filterwarnings("default", category=FusionZooWarning)
+        # Of each odd element it prints the value, which may be the patient's.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom(\.|$)")
         yield
 
 

@@ -29,6 +29,13 @@ from fusionzoo.cli.options import (
 from fusionzoo.cli.outputs import check_apart, check_replaceable, existing, make_folder, resolved
 from fusionzoo.cli.parser import Parser, given_path, given_text
 from fusionzoo.cli.videos import add_video_options, fuse_videos, refuse_video_options
+from fusionzoo.cli.volumes import (
+    add_scanner_options,
+    are_volumes,
+    fuse_volume_files,
+    refuse_volume_options,
+    with_scanner_options,
+)
 from fusionzoo.errors import InputError, MissingFileError
 from fusionzoo.overlap import ahead
 from fusionzoo.pairing import RAW_ENDINGS, Problem, folder_of, is_pattern, pair_up
@@ -59,6 +66,9 @@ cameras, as /dev/video0 or 0; or addresses, as rtsp://... and udp://... OUT is a
 (H.264), .mkv (FFV1, without loss) or .webm file. The visible stream gives times, colour and sound;
 the nearest infrared frame in time belongs to each of its frames. Ctrl-C finishes the file. With
 --live a window shows the result, and -o may be left out.
+
+Two volumes: NIfTI files (.nii, .nii.gz) or folders of DICOM slices, with OUT as .nii or .nii.gz.
+IR (PET, SPECT, CT) is brought onto the grid of VI (MRI) by their positions.
 
 Exit status: 0 all done; 1 something could not be fused; 2 wrong usage; 130 interrupted.
 """
@@ -92,6 +102,9 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
             raise UsageError(f"{args.ir} is a video, and needs a second one; give IR and VI")
         return fuse_videos(args, lambda: _fuser(args, options, ranges), ranges)
     refuse_video_options(args)
+    if are_volumes(args):
+        return fuse_volume_files(args, lambda: _fuser(args, options, ranges), ranges)
+    refuse_volume_options(args)
     alone = args.vi is None
     if alone:
         args.vi = args.ir
@@ -102,7 +115,7 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
     jobs = [replace(job, alone=alone, pages=pages) for job in jobs]
     for problem in problems:
         print(printable(str(problem)), file=sys.stderr)
-    fuse = aligning(args, _fuser(args, options, ranges))
+    fuse = aligning(args, with_scanner_options(args, _fuser(args, options, ranges)))
     # A single file is replaced, as -o does everywhere; of folders only the rest is done.
     single = _is_single(args.ir)
     kept = set() if single or args.overwrite else existing([job.out for job in jobs], args.output)
@@ -194,6 +207,7 @@ def _parser(needs_output: bool) -> Parser:
     )
     add_align_options(parser)
     add_video_options(parser)
+    add_scanner_options(parser)
     return parser
 
 

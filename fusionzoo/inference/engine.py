@@ -312,6 +312,10 @@ class _Preparation:
         if self.resize is not None:
             scaled, target = (one, other) if self.resize == self.color_from else (other, one)
             self.hints.stretched(scaled.size, target.size, scaled.name, self.resize)
+        if self.register is None and one.spacing and other.spacing:
+            self.hints.fields_of_view(
+                (one.name, one.size, one.spacing), (other.name, other.size, other.spacing)
+            )
         for source in (one, other):
             if source.shape is not None:
                 self.hints.channels_first(source.shape, source.name)

@@ -16,6 +16,10 @@ _ORDERS = {
 }
 
 
+#: A name, height and width in pixels, and millimetres between rows and between columns.
+View = tuple[str, tuple[int, int], tuple[float, float]]
+
+
 class Hints:
     """The warnings of one call, each given once, for the first pair that it fits."""
 
@@ -54,6 +58,22 @@ class Hints:
                 f"resize={option!r} stretches {name} from {size[1]} x {size[0]} to {target[1]} x "
                 f"{target[0]} (width x height), another aspect ratio; crop to what both images "
                 "show first",
+            )
+
+    def fields_of_view(self, first: View, second: View) -> None:
+        """Warn of two images whose pixels lie at other places in the patient."""
+        (one, *first_sides), (other, *second_sides) = first, second
+        sides = [
+            [pixels * step for pixels, step in zip(*view, strict=True)]
+            for view in (first_sides, second_sides)
+        ]
+        if any(abs(a / b - 1) > _STRETCH for a, b in zip(*sides, strict=True)):
+            told = [f"{side[1]:.4g} x {side[0]:.4g} mm" for side in sides]
+            self._warn(
+                "fields of view",
+                f"{one} shows {told[0]} and {other} {told[1]} (width x height), by the spacing of "
+                "their pixels: the same pixels are not the same places; bring one onto the grid of "
+                "the other first, as fusionzoo.fuse_volumes does with series",
             )
 
     def channels_first(self, shape: tuple[int, ...], name: str) -> None:

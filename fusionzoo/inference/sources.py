@@ -37,6 +37,7 @@ class Source:
         limits: the values that become 0 and 1 unless the call says others; None leaves them to
             dtype and values.
         valid: bool ``(H, W)``: where there are values at all; None: everywhere.
+        spacing: millimetres between rows and between columns; None: not known.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Source:
     shape: tuple[int, ...] | None = None
     limits: Limits | None = None
     valid: np.ndarray | None = None
+    spacing: tuple[float, float] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -136,6 +138,7 @@ def _from_reading(reading: Reading, name: str) -> Source:
         give_back=lambda stack: reading.with_values(plain.give_back(stack)),
         limits=limits,
         valid=reading.valid,
+        spacing=getattr(reading.source, "spacing", None),
         shape=None,
     )
 

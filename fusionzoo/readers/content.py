@@ -17,6 +17,7 @@ __all__ = [
     "ImageFileLike",
     "check_pixels",
     "label_of",
+    "max_pixels",
     "open_stream",
 ]
 
@@ -87,7 +88,7 @@ def check_pixels(size: tuple[int, int], label: str) -> None:
     Raises:
         InputError: it is larger than ``FUSIONZOO_MAX_PIXELS``, or 128 million pixels; or no size.
     """
-    limit = _max_pixels()
+    limit = max_pixels()
     if size[0] * size[1] > limit:
         raise InputError(
             f"{label} is {size[0]} x {size[1]} (width x height), {size[0] * size[1]:,} "
@@ -96,7 +97,12 @@ def check_pixels(size: tuple[int, int], label: str) -> None:
         )
 
 
-def _max_pixels() -> int:
+def max_pixels() -> int:
+    """Return how many pixels an image may have.
+
+    Raises:
+        InputError: ``FUSIONZOO_MAX_PIXELS`` is no number.
+    """
     text = os.environ.get(MAX_PIXELS_VARIABLE, "").strip()
     if not text:
         return DEFAULT_MAX_PIXELS

@@ -10,7 +10,9 @@ damage.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -99,9 +101,13 @@ def _is_dicom(head: bytes, name: str, stream: IO[bytes]) -> bool:
 
 
 def _is_nifti(head: bytes, name: str, stream: IO[bytes]) -> bool:
+    packed = head.startswith(b"\x1f\x8b")
+    if packed:
+        with suppress(zlib.error):
+            head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, HEAD)
     if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0"):
         return True
-    return name.endswith(".nii.gz") and head.startswith(b"\x1f\x8b")
+    return packed and name.endswith(".nii.gz")
 
 
 def _is_deep_tiff(head: bytes, name: str, stream: IO[bytes]) -> bool:
