@@ -294,8 +294,8 @@ def test_pairs_are_decoded_and_written_while_others_are_fused(pairs, tmp_path, m
     second_decoded, first_written = threading.Event(), threading.Event()
     decode = opening.decode
 
-    def decoding(path, name=None):
-        image = decode(path, name)
+    def decoding(path, name=None, **options):
+        image = decode(path, name, **options)
         if path == pairs / "vi" / "2.png":
             second_decoded.set()
         return image
@@ -326,7 +326,7 @@ def test_pairs_are_decoded_and_written_while_others_are_fused(pairs, tmp_path, m
 def test_large_images_are_not_decoded_in_advance(fuse, pairs, tmp_path, monkeypatch):
     monkeypatch.setattr("fusionzoo.cli.fuse._LARGE", 100)
     early = []
-    monkeypatch.setattr(opening, "decode", lambda *given: early.append(given))
+    monkeypatch.setattr(opening, "decode", lambda *given, **options: early.append(given))
     assert fuse(pairs / "ir", pairs / "vi", "-o", tmp_path / "out") == 0
     assert files_of(tmp_path / "out") == {f"{name}.png" for name in NAMES}
     assert early == []

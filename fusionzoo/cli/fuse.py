@@ -406,7 +406,7 @@ def _images(job: Job, raw: str | None) -> tuple[Any, Any]:
 
     from fusionzoo.readers import Reading, decode
 
-    reading = decode(job.ir)
+    reading = decode(at_hand(job.ir))
     if not isinstance(reading, Reading) or reading.visible is None:
         raise InputError(
             f"{job.ir} holds no visible photograph beside its image, as a thermal camera's file "
