@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from PIL import Image
 import fusionzoo
 from fusionzoo import weights
 from fusionzoo.cli import main
-from fusionzoo.cli.callbacks import CheckpointFiles
+from fusionzoo.cli.callbacks import CheckpointFiles, FusedImages
 from fusionzoo.cli.configs import find_config, packaged_configs, with_names_resolved
 from fusionzoo.cli.start import root_folder
+from fusionzoo.data import FusionDataModule
 from fusionzoo.files import write_whole
 
 pytestmark = [
@@ -184,6 +186,12 @@ def test_predict_keeps_names_with_dots(run, tmp_path):
     written = [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()]
     assert main(arguments) == 0  # with nothing left to do
     assert written == [path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()]
+
+
+def test_the_writer_of_results_leaves_other_loops_alone(tmp_path):
+    trainer = SimpleNamespace(datamodule=FusionDataModule(str(tmp_path)))  # nothing was set up
+    FusedImages(tmp_path).setup(trainer, None, "test")
+    assert not trainer.datamodule.datasets
 
 
 def test_fit_says_what_it_found_and_where_the_result_is(root, tmp_path, capsys, recwarn):

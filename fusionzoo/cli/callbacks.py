@@ -194,7 +194,7 @@ class FusedImages(BasePredictionWriter):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave out what is done already, before the pairs are shared out among the processes."""
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by the trainer
-        if self.overwrite or not isinstance(data, FusionDataModule):
+        if stage != "predict" or self.overwrite or not isinstance(data, FusionDataModule):
             return
         dataset = data.datasets["predict"]
         # All processes have to leave out the same pairs, and on a network file system they may
