@@ -1,14 +1,21 @@
 """Variants are trained by the command that users have, and their figures become a table."""
 
+import inspect
+from pathlib import Path
+
 import ablate
 import pytest
 import variants
 from cli_helpers import pairs_folder
 from results_helpers import made_benchmark, publish
 
+import fusionzoo
 from fusionzoo.cli import main
+from fusionzoo.cli.configs import find_config, read_config
+from fusionzoo.data import FusionDataModule
 from fusionzoo.errors import InputError, ResultError
 
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 PLAN = """\
 config: lapnet.tiny
 epochs: 1
@@ -79,3 +86,20 @@ def test_a_run_that_is_there_is_measured_if_it_is_the_variants(folder, tmp_path)
     assert not (folder / variants.ROWS_NAME).exists()
     ablate.main(["didfuse", "--trained", f"4 channels={run}"], folder.parent)
     assert list(variants.read_rows(folder)) == ["4 channels"]
+
+
+@pytest.mark.parametrize(
+    "plan", sorted(CHECKPOINTS.glob("*/ablations.yaml")), ids=lambda path: path.parent.name
+)
+def test_committed_plans_name_options_that_exist(plan):
+    plan = variants.read_plan(plan.parent)
+    usual = read_config(find_config(plan["config"]))
+    name = plan["config"].partition(".")[0]
+    assert plan.get("data", {}).keys() <= inspect.signature(FusionDataModule).parameters.keys()
+    for options in plan["variants"].values():
+        chosen = {**usual["model"].get("init_args", {}), **(options or {})}
+        model = fusionzoo.create_model(name, **chosen)
+        if getattr(model, "phase", None) is not None:
+            assert chosen["phases"] * chosen["phase_epochs"] == plan["epochs"]
+        if name == "coconet":
+            assert chosen["first_stage_epochs"] < plan["epochs"], "both stages are trained"

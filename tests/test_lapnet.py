@@ -89,6 +89,13 @@ def test_where_both_are_flat_and_equal_the_result_equals_them(network):
     assert (network(ir, vi)[..., 41:] == 0).all()
 
 
+def test_it_runs_in_mixed_precision(pair, network):
+    with torch.no_grad():
+        whole = network(*pair)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (network(*pair) - whole).abs().mean() < 0.02
+
+
 def test_what_lies_beyond_the_reach_does_not_matter(network):
     reach, side = network.reach, 32 * -(-(2 * network.reach + 64) // 32)
     ir, vi = torch.rand(2, 1, 1, 32, side).unbind()

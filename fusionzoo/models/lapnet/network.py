@@ -133,7 +133,7 @@ class LapNetNetwork(nn.Module):
         if self.base == "max":
             return low.amax(1, keepdim=True)
         ir, vi = low.split(1, 1)
-        share = torch.sigmoid(self.mix(torch.cat([hidden, low, ir - vi], 1)))
+        share = torch.sigmoid(self.mix(torch.cat([hidden, low, ir - vi], 1))).to(vi.dtype)
         return torch.lerp(vi, ir, share)
 
     def _taken(self, details: Tensor, strengths: Tensor, said: Tensor) -> Tensor:
