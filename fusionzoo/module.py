@@ -121,8 +121,8 @@ class FusionModule(LightningModule):
         colour, warnings and errors.
 
         ``modalities`` tells what the two are; in medical models ``ir`` is the functional image
-        (PET, SPECT, CT), ``vi`` the MRI, and since ``color_from`` is ``"ir"`` there, the result
-        takes after the functional one.
+        (PET, SPECT, CT), ``vi`` the MRI. There ``color_from`` is ``"ir"``: the result has the kind,
+        size and colour of the functional image.
 
         The result does not depend on training mode, and the call leaves no trace: training flag,
         grad mode, random state and default dtype are as before. Threads may share a model. Each

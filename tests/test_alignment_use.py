@@ -343,7 +343,7 @@ def test_a_checkerboard_shows_both_images_by_turns_before_and_after(files):
     [
         (["align", "IR", "VI"], "-o OUT"),
         (["align", "IR", "VI", "-o", "OUT", "--checkerboard", "x.gog"], "'.gog' is no format"),
-        (["align", "IR", "VI", "-o", "OUT", "--checkerboard", "IR"], "would take the place of"),
+        (["align", "IR", "VI", "-o", "OUT", "--checkerboard", "IR"], "would replace"),
         (["align"], "--check FOLDER"),
         (["align", "IR", "none.png", "-o", "OUT"], "none.png does not exist"),
         (["align", "IR", "VI", "-o", "none/rig.json"], "there is no folder none"),

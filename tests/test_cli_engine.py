@@ -235,9 +235,9 @@ def test_predict_never_writes_over_its_inputs(run, tmp_path, capsys):
     (tmp_path / "lost").symlink_to(tmp_path / "nowhere")
     arguments = ["predict", "--weights", str(run / "pretrained"), f"--data.predict_root={data}"]
     for output, message in (
-        (data / "vi", "would take the place of"),
-        (data / "ir", "would take the place of"),
-        (tmp_path / "out", "would take the place of"),
+        (data / "vi", "would replace"),
+        (data / "ir", "would replace"),
+        (tmp_path / "out", "would replace"),
         (tmp_path / "file", "is a file; name a folder"),
         (tmp_path / "lost" / "x", "lost is a link that leads nowhere"),
     ):
@@ -390,7 +390,7 @@ CONFIGS = {
         (["--config=broken.yaml", "--ckpt_path=last"], 2, "broken.yaml: is not YAML"),
         (["--config=latin.yaml"], 2, "latin.yaml: is not UTF-8"),
         (["--config=list.yaml"], 2, "list.yaml: holds no settings"),
-        (["--weights=a", "--ckpt_path=b"], 2, "exclude each other"),
+        (["--weights=a", "--ckpt_path=b"], 2, "give only one of"),
         (["--ckpt_path=nowhere.ckpt"], 2, "nowhere.ckpt: no such file"),
         (["--ckpt_path=latin.yaml"], 1, "latin.yaml cannot be read as a torch file"),
         (["--weights=didfus"], 1, "did you mean 'didfuse'?"),

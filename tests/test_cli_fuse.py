@@ -180,7 +180,7 @@ def test_a_link_below_out_must_not_lead_back_to_the_inputs(fuse, pairs, tmp_path
     (out / "night").symlink_to(pairs / side / "night")
     before = {name: (pairs / name).read_bytes() for name in files_of(pairs)}
     assert fuse(pairs / "ir", pairs / "vi", "-o", out, "--overwrite") == 2
-    assert "would take the place of" in capsys.readouterr().err
+    assert "would replace" in capsys.readouterr().err
     assert {name: (pairs / name).read_bytes() for name in files_of(pairs)} == before
 
 
@@ -489,7 +489,7 @@ def test_what_is_locked_is_one_line(model, pairs, tmp_path, locked):
         (("ir", "vi", "-o", "vi"), "one of the folders to fuse"),
         (("*/*.png", "vi", "-o", "out"), "one *"),
         (("nowhere/*.png", "vi/*.png", "-o", "out"), "nowhere: no such folder"),
-        (("ir/*.png", "vi/*.png", "-o", "vi"), "would take the place of"),
+        (("ir/*.png", "vi/*.png", "-o", "vi"), "would replace"),
         (("ir/1.png", "ir/2.png", "vi/1.png", "-o", "out"), "quote a pattern"),
         (("ir", "vi", "-o", "ir/1.png"), "is a file"),
         (("ir/1.png", "vi/1.png", "-o", "vi/1.png", "--overwrite"), "one of the images to fuse"),

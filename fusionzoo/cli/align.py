@@ -24,11 +24,11 @@ Two files: their alignment goes to OUT, as JSON, for fusionzoo fuse --align OUT.
 Two folders or patterns: the images are of one rig of cameras that do not move against each other.
 One alignment is estimated from all pairs together.
 
---check FOLDER: FOLDER/ir and FOLDER/vi hold pairs that ought to fit. Says how far each is off (the
-mean shift of the four corners), and lists those that are off by more than --limit.
+--check FOLDER: tells how far each pair of FOLDER/ir and FOLDER/vi is off (the mean shift of the
+four corners), and lists the pairs that are off by more than --limit.
 
---points FILE: no search; a line a point, ir_x ir_y vi_x vi_y, in pixels from the centre of the top
-left one.
+--points FILE: takes matching points in place of a search. Each line of FILE is one point: ir_x ir_y
+vi_x vi_y, in pixels, counted from the centre of the top left pixel.
 
 Exit status: 0 done, and no bad pair; 1 low confidence, or bad pairs; 2 wrong usage.
 """
@@ -65,8 +65,12 @@ def _parser() -> Parser:
         description="Find how infrared images lie in visible ones.",
         epilog=_EPILOG,
     )
-    parser.add_argument("ir", metavar="IR", nargs="?", type=Path, help="image, folder or pattern")
-    parser.add_argument("vi", metavar="VI", nargs="?", type=Path, help="image, folder or pattern")
+    parser.add_argument(
+        "ir", metavar="IR", nargs="?", type=Path, help="infrared image, folder or pattern"
+    )
+    parser.add_argument(
+        "vi", metavar="VI", nargs="?", type=Path, help="visible image, folder or pattern"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="the JSON file to write")
     parser.add_argument(
         "--model",
@@ -75,13 +79,15 @@ def _parser() -> Parser:
         help="the largest kind of transform to consider (default: %(default)s)",
     )
     parser.add_argument("--points", metavar="FILE", type=Path, help="matching points, see below")
-    parser.add_argument("--force", action="store_true", help="write it even if confidence is low")
+    parser.add_argument(
+        "--force", action="store_true", help="write the alignment even if its confidence is low"
+    )
     parser.add_argument(
         "--checkerboard",
         metavar="FILE",
         type=Path,
-        help="draw squares of both images by turns, before and after, to judge by eye (of folders: "
-        "of the first pair)",
+        help="draw both images as one checkerboard, before and after, to judge by eye (of folders: "
+        "the first pair)",
     )
     parser.add_argument(
         "--check", metavar="FOLDER", type=Path, help="check the pairs of a data set"

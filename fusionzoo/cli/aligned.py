@@ -19,8 +19,8 @@ def add_align_options(parser: argparse.ArgumentParser) -> None:
         metavar="RIG.json",
         nargs="?",
         const=True,
-        help="bring infrared onto visible images: by what fusionzoo align wrote, or, without a "
-        "file, by an estimate for each pair (for a video, for its first frames)",
+        help="align the infrared to the visible image. RIG.json is a file that fusionzoo align "
+        "wrote; without it each pair is aligned by itself, and a video by its first frames",
     )
     group.add_argument(
         "--crop", action="store_true", help="with --align: cut results to what both images show"
@@ -60,7 +60,7 @@ def aligning(args: argparse.Namespace, fuse: Callable[..., Any]) -> Callable[...
     """
     check_align_options(args)
     if args.track:
-        raise UsageError(f"--track is for videos, and {args.ir} is none; leave it out")
+        raise UsageError(f"--track is for videos, and {args.ir} is not one; leave it out")
     if args.align is None:
         return fuse
     from fusionzoo.alignment import Alignment, align, registration

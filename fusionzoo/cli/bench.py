@@ -86,25 +86,32 @@ def _parser() -> Parser:
         type=_count,
         default=5,
         metavar="N",
-        help="timed calls after a first one that does not count; 0: the first alone (default: 5)",
+        help="how many calls to time, after a first one that does not count; 0 times the first "
+        "alone (default: 5)",
     )
     parser.add_argument("--threads", type=positive, help="CPU threads (default: torch's choice)")
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N")
     add_tile_options(parser)
-    parser.add_argument("--untrained", action="store_true", help="fresh weights; MODEL is a name")
+    parser.add_argument(
+        "--untrained", action="store_true", help="measure MODEL, a name, with fresh weights"
+    )
     parser.add_argument(
         "--baseline",
         action="store_true",
-        help="measure the network as it is trained as well, without what makes inference faster",
+        help="also measure the network as training uses it, without what makes inference faster",
     )
     parser.add_argument(
         "--metrics",
         nargs="*",
         metavar="PROTOCOL",
-        help="measure the usual metrics of these protocols instead of a model; of "
-        f"{', '.join(PROTOCOLS)} if none is named",
+        help="measure metrics instead of a model: the usual ones of these protocols, by default of "
+        f"{', '.join(PROTOCOLS)}",
     )
-    parser.add_argument("--json", metavar="FILE", help="write JSON; - prints it, and no table")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        help="write the results as JSON; - prints them, in place of the table",
+    )
     return parser
 
 

@@ -125,8 +125,8 @@ class CheckpointFiles(TorchCheckpointIO):
         missing = [part for part in self.parts if part not in have]
         if missing:
             raise InputError(
-                f"{path} lacks {', '.join(missing)}, so no run goes on from it; --weights {path} "
-                "starts from the weights in it, if it has any"
+                f"{path} lacks {', '.join(missing)}, so no run can go on from it; --weights {path} "
+                "starts a new run from the weights in it, if it has any"
             )
         checkpoint: dict[str, Any] = content
         return checkpoint

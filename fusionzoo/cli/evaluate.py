@@ -91,8 +91,8 @@ def main(name: str, arguments: Sequence[str], *, debug: bool = False) -> int:
 class _EvaluateParser(Parser):
     def too_many(self, rest: Sequence[str]) -> NoReturn:
         raise UsageError(
-            f"{rest[0]}: images go behind --ir, --vi and --fused; quote a pattern, as in "
-            "'all/*_ir.png', or the shell makes many files of it"
+            f"{rest[0]}: images follow --ir, --vi and --fused; quote a pattern, as in "
+            "'all/*_ir.png', or the shell puts many file names in its place"
         )
 
 
@@ -112,7 +112,8 @@ def _parser() -> Parser:
         action="extend",
         default=[],
         metavar="[NAME=]DIR",
-        help="folders or patterns of fused images, called by the folder unless told otherwise",
+        help="folders or patterns of fused images; a method is called NAME, or else like its "
+        "folder",
     )
     parser.add_argument(
         "--model",
@@ -127,10 +128,13 @@ def _parser() -> Parser:
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="an option of all these models in place of the stored one; repeatable",
+        help="set an option of all these models, in place of its stored value; may be given "
+        "several times",
     )
     parser.add_argument(
-        "--color", action="store_true", help="let models fuse in colour, before grey is measured"
+        "--color",
+        action="store_true",
+        help="let models fuse in colour; the grey image of the result is measured",
     )
     parser.add_argument(
         "--protocol", default="cddfuse", help="definitions of the metrics (default: %(default)s)"
@@ -156,7 +160,7 @@ def _parser() -> Parser:
         type=as_path,
         metavar="FILE",
         help="write .csv, .json or .md with every image's values, or .tex, a LaTeX table of means; "
-        "repeatable",
+        "may be given several times",
     )
     parser.add_argument(
         "--plot",
@@ -164,10 +168,10 @@ def _parser() -> Parser:
         default=[],
         type=as_path,
         metavar="FILE",
-        help="draw bars and cumulative curves to .png, .svg or .pdf; repeatable",
+        help="draw bars and cumulative curves to .png, .svg or .pdf; may be given several times",
     )
     for option, what in (
-        ("offset", "videos: the time of the visible one at which the infrared one began"),
+        ("offset", "videos: how many seconds later than the visible one the infrared one began"),
         ("fps", "videos: frames per second of numbered images (default: 25)"),
     ):
         parser.add_argument(f"--{option}", type=float, metavar="N", help=what)

@@ -40,8 +40,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="fusionzoo export",
         description="Write a model as ONNX (.onnx), for torch.export (.pt2) or OpenVINO (.xml and "
-        ".bin).\nThe file fuses real pairs in a fresh process; it is kept if it agrees with the "
-        "network.",
+        ".bin).\nThe file is tested before it is kept: it fuses real pairs in a fresh process, and "
+        "the results\nhave to agree with those of the network.",
         epilog="fusionzoo.load and --model take the .onnx and .xml; docs/export.md shows how other "
         "programs do.",
     )

@@ -47,9 +47,9 @@ _SHOWN_PROBLEMS = 3
 
 _EPILOG = """\
 Two folders: files are a pair if their paths below the two folders are the same up to the ending.
-Results go to the same place below OUT, as .png, or as .tif or .npy where the visible file is so
-(16-bit and float images keep their depth). Broken pairs and files without partner are reported, and
-all others are fused. Results that exist are kept, unless --overwrite is given.
+Results go to the same place below OUT, as .png; or as .tif or .npy where the visible file is one,
+so that 16-bit and float images keep their depth. Broken pairs and files without a partner are
+reported, and all others are fused. Results that exist are kept, unless --overwrite is given.
 
 Two patterns: a * stands for the pair's name, in quotes: 'all/*_ir.png' 'all/*_vi.png'. All else is
 as for two folders.
@@ -147,7 +147,7 @@ class _FuseParser(Parser):
     def too_many(self, rest: Sequence[str]) -> NoReturn:
         raise UsageError(
             f"{rest[0]}: give two files, two folders or two patterns; quote a pattern, as in "
-            "'all/*_ir.png', or the shell makes many files of it"
+            "'all/*_ir.png', or the shell puts many file names in its place"
         )
 
 
@@ -165,12 +165,23 @@ def _parser(needs_output: bool) -> Parser:
             type=given_text,
             nargs="?" if side == "vi" else None,
             help=f"{what} image, folder, pattern or video"
-            + ("; none if IR holds the photograph too" if side == "vi" else ""),
+            + ("; leave it out if IR also holds the photograph" if side == "vi" else ""),
         )
-    parser.add_argument("-o", "--output", metavar="OUT", required=needs_output, type=given_path)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=needs_output,
+        type=given_path,
+        help="file or folder to write",
+    )
     add_model_options(parser)
     parser.add_argument(
-        "--batch-size", type=positive, default=1, metavar="N", help="pairs of one size at once"
+        "--batch-size",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="how many pairs of equal size to fuse at once (default: 1)",
     )
     add_tile_options(parser)
     parser.add_argument(
@@ -178,7 +189,7 @@ def _parser(needs_output: bool) -> Parser:
         action="store_true",
         help="replace results that exist in folders, and videos",
     )
-    parser.add_argument("--no-color", action="store_true", help="grey results")
+    parser.add_argument("--no-color", action="store_true", help="write grey results")
     parser.add_argument(
         "--resize", choices=("ir", "vi"), help="scale that image to the other's size if they differ"
     )
@@ -188,15 +199,16 @@ def _parser(needs_output: bool) -> Parser:
             nargs=2,
             type=float,
             metavar=("LO", "HI"),
-            help=f"values of {side.upper()} that become black and white; by default all of 8-bit "
-            "images, the 0.5 and 99.5 percentiles of others",
+            help=f"values of {side.upper()} that become black and white; by default 0 and 255 for "
+            "8-bit images, and the 0.5 and 99.5 percentiles for others",
         )
     for side in ("ir", "vi"):
         parser.add_argument(
             f"--{side}-page",
             type=_page,
             metavar="N",
-            help=f"which image of a {side.upper()} file that holds several, from 0 (.npz: by name)",
+            help=f"if the file {side.upper()} holds several images: which one to take, counted "
+            "from 0 (in .npz: its name)",
         )
     parser.add_argument(
         "--raw",

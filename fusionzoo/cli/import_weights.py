@@ -33,5 +33,12 @@ def _parser() -> Parser:
     )
     parser.add_argument("model", help="name of the model")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the authors' files")
-    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, type=Path)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        required=True,
+        type=Path,
+        help="the model folder to write",
+    )
     return parser

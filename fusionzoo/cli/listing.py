@@ -136,10 +136,15 @@ def _parser() -> Parser:
     parser = Parser(
         prog="fusionzoo list",
         description="Show models with their parameters, weights and licence.",
-        epilog="weights: local, with the package or in FUSIONZOO_HOME; cached, from the Hugging\n"
-        "Face hub; hub, to be downloaded on first use; missing; or none.",
+        epilog="The column weights says where they are: local (in the package, or in\n"
+        "FUSIONZOO_HOME), cached (downloaded from the Hugging Face hub before), hub\n"
+        "(downloaded on first use), missing, or none.",
     )
-    parser.add_argument("filter", nargs="?", default="*", help="names, with wildcards: 'co*'")
-    parser.add_argument("--pretrained", action="store_true", help="only those with weights")
+    parser.add_argument(
+        "filter", nargs="?", default="*", help="names to show; * stands for any characters: 'co*'"
+    )
+    parser.add_argument(
+        "--pretrained", action="store_true", help="show only models that have weights"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser

@@ -56,12 +56,16 @@ def _parser() -> Parser:
         epilog=_EPILOG,
     )
     parser.add_argument(
-        "roots", metavar="ROOT", nargs="+", type=Path, help="folder with the pairs' two folders"
+        "roots",
+        metavar="ROOT",
+        nargs="+",
+        type=Path,
+        help="folder that holds the folders ir and vi",
     )
     parser.add_argument(
         "--kind",
         choices=("saliency", "foreground"),
-        help="what is marked (default: saliency, or what suits the layout)",
+        help="what to mark (default: what suits the layout, or else saliency)",
     )
     names = ", ".join(layout.name for layout in list_layouts())
     parser.add_argument("--layout", metavar="NAME", help=f"known dataset: {names}")
@@ -76,7 +80,9 @@ def _parser() -> Parser:
         help="folder of the masks below ROOT (default: %(default)s)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace masks that exist, drawn ones as well"
+        "--overwrite",
+        action="store_true",
+        help="replace masks that exist, even those drawn by hand",
     )
     return parser
 

@@ -35,7 +35,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("float32", "bfloat16", "float16"),
         default="float32",
-        help="of the network's arithmetic (default: %(default)s)",
+        help="type of numbers that the network computes with (default: %(default)s)",
     )
 
 
@@ -46,8 +46,8 @@ def add_tile_options(parser: argparse.ArgumentParser) -> None:
         type=_tile,
         default="auto",
         metavar="auto|off|PIXELS",
-        help="cut images that are too large for the memory into tiles (auto), none (off), or all "
-        "that are larger than PIXELS x PIXELS",
+        help="which images to cut into tiles: those that are too large for the memory (auto), none "
+        "(off), or those that are larger than PIXELS x PIXELS",
     )
     parser.add_argument(
         "--memory",
@@ -64,7 +64,8 @@ def add_set_option(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="an option of the model in place of the stored one, e.g. rule=average; repeatable",
+        help="set an option of the model, e.g. rule=average, in place of its stored value; may be "
+        "given several times",
     )
 
 

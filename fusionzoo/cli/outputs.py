@@ -26,7 +26,7 @@ def check_apart(results: Iterable[Path], sources: Iterable[Path]) -> None:
         clash = inputs.get((resolved(result.parent) / result.name).with_suffix(""))
         if clash is not None:
             raise UsageError(
-                f"{result} would take the place of {clash}, an image to fuse; name another folder"
+                f"{result} would replace {clash}, an image to fuse; name another folder"
             )
 
 

@@ -65,8 +65,8 @@ def split_start(command: str, arguments: Sequence[str]) -> tuple[Start, list[str
     given, rest = parser.parse_known_args(arguments)
     if given.weights and given.ckpt_path:
         raise UsageError(
-            "--weights and --ckpt_path exclude each other: the first starts with trained weights, "
-            "the second goes on with a run"
+            "give only one of --weights and --ckpt_path: the first starts a new run from trained "
+            "weights, the second goes on with a run"
         )
     if given.weights:
         return Start(weights=given.weights, pretrained=zoo.load(given.weights)), rest

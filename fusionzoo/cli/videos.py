@@ -35,13 +35,14 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
         "--offset",
         type=float,
         metavar="SECONDS",
-        help="time of the visible stream at which the infrared one began (default: 0)",
+        help="how many seconds later than the visible stream the infrared one began (default: 0)",
     )
     group.add_argument(
         "--range",
         choices=("follow", "fixed", "each"),
-        help="what becomes black and white in grey streams of more than 8 bits: slowly changing "
-        "percentiles, the same for all frames, or each frame's own (default: follow)",
+        help="how to find black and white in grey streams of more than 8 bits: percentiles that "
+        "change slowly (follow), that are the same for all frames (fixed), or that each frame has "
+        "of its own (each); default: follow",
     )
     group.add_argument("--codec", help="h264, hevc, vp9, av1 or ffv1 (default: by OUT's ending)")
     group.add_argument(
@@ -54,7 +55,7 @@ def add_video_options(parser: argparse.ArgumentParser) -> None:
         "--fps", type=float, metavar="N", help="frames per second of numbered images (default: 25)"
     )
     group.add_argument(
-        "--duration", type=float, metavar="SECONDS", help="stop after so much of the visible stream"
+        "--duration", type=float, metavar="SECONDS", help="stop after so many seconds of video"
     )
     group.add_argument(
         "--live",
@@ -74,7 +75,7 @@ def refuse_video_options(args: argparse.Namespace) -> None:
     for name in _DEFAULTS:
         if getattr(args, name) is not None:
             option = name.replace("_", "-")
-            raise UsageError(f"--{option} is for videos, and {args.ir} is none; leave it out")
+            raise UsageError(f"--{option} is for videos, and {args.ir} is not one; leave it out")
 
 
 def fuse_videos(

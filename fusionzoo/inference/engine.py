@@ -145,7 +145,7 @@ def fuse_images(
         ir_range: ``(lo, hi)`` of ``ir``.
         vi_range: ``(lo, hi)`` of ``vi``.
         resize: None, ``"ir"`` or ``"vi"``.
-        color_from: ``"vi"`` or ``"ir"``: the image that the result takes after.
+        color_from: ``"vi"`` or ``"ir"``: the image whose kind, size and colour the result has.
         device: where the network is; None is where ``vi`` is (the CPU for all but tensors).
         dtype: the network's floating dtype; conversions around it are float32, or float64 for
             int32, int64, float64 and very large values.
@@ -190,7 +190,7 @@ def fuse_images(
     if register is not None and (resize is not None or color_from != "vi"):
         raise InputError(
             "align brings ir to the size and place of vi; drop resize, and take a model whose "
-            "results take after vi"
+            "results have the size and colour of vi"
         )
     ranges = check_range(ir_range, "ir_range"), check_range(vi_range, "vi_range")
     prepare = _Preparation(bool(color), *ranges, resize, color_from, bool(grad), register, Hints())
@@ -213,12 +213,12 @@ class _Pair:
     index: int
     ir: Tensor  # (B, 1, H, W) in [0, 1]
     vi: Tensor  # the same: luma
-    luma: Tensor  # of the two the one that the result takes after
+    luma: Tensor  # of the image whose kind and size the result has
     chroma: Callable[[slice], Tensor] | None  # of rows: (B, 3, h, W): R - Y, G - Y, B - Y
     rows: list[slice]  # that are finished at a time
     alpha: Tensor | None  # (B, 1, H, W), raw
     limits: list[Limits]
-    source: Source  # the image that the result takes after
+    source: Source  # the image whose kind and size the result has
     dtype: torch.dtype  # that its values are computed in
     weight: Tensor | None = None  # how much of the fused image counts, (B or 1, 1, H, W)
     fused: dict[int, Tensor] = field(default_factory=dict)
@@ -257,7 +257,7 @@ class _Preparation:
 
     def __call__(self, index: int, ir: Any, vi: Any, suffix: str) -> _Pair:
         ir, vi = read_pair(ir, vi, suffix)
-        # The result takes after the one; of the other only its grey image is needed.
+        # The result has the kind of the one; of the other only its grey image is needed.
         one, other = (vi, ir) if self.color_from == "vi" else (ir, vi)
         if self.grad and not one.float_tensor:
             raise InputError(

@@ -149,7 +149,9 @@ def _filled(
     """The image with its least value where it has none, and the limits of the values it has."""
     known = values[valid]
     if not known.size:
-        raise InputError(f"{name} has no values at all, only places marked as without; replace it")
+        raise InputError(
+            f"{name} has no values: all of its pixels are marked as missing; replace it"
+        )
     flat = torch.from_numpy(np.ascontiguousarray(known.reshape(1, 1, 1, -1)))
     least = known.min()
     filled = np.where(valid if values.ndim == 2 else valid[..., None], values, least)

@@ -81,7 +81,10 @@ def decode(path: ImageFileLike, name: str | None = None, *, page: int | None = N
         _warn_of_palette(image, label)
         if isinstance(image, TiffImageFile) and _GEO_KEYS in image.tag_v2:
             # Once, not for each of many files.
-            warn("where GeoTIFFs lie is not kept; to keep it, run pip install 'fusionzoo[geo]'")
+            warn(
+                "the place on earth that a GeoTIFF stores is not kept; to keep it, run "
+                "pip install 'fusionzoo[geo]'"
+            )
         if page is None:
             _warn_of_more_pages(image, label)
         correct = _correction(image, label)
@@ -125,7 +128,8 @@ def opened(path: ImageFileLike, name: str | None = None) -> Iterator[ImageFile.I
         except UnidentifiedImageError as error:
             if _is_tiff(stream):
                 raise InputError(
-                    f"{label} is a TIFF that Pillow cannot read: of rare values, or damaged; run "
+                    f"{label} is a TIFF that Pillow cannot read: its values are of a rare kind, or "
+                    "it is damaged; run "
                     "pip install 'fusionzoo[tiff]', or replace it"
                 ) from error
             raise InputError(
