@@ -78,6 +78,23 @@ def test_the_photograph_is_cut_to_what_the_thermal_image_shows():
         assert fusionzoo.open_image(photo(pip=(ratio, 0, 0))).visible.shape == (120, 160, 3)
 
 
+def test_photographs_in_png_hold_luma_and_chroma():
+    colours = np.zeros((120, 160, 3), np.uint8)
+    colours[:, :80], colours[:, 80:] = (200, 30, 40), (20, 60, 220)
+    stored = np.array(Image.fromarray(colours).convert("YCbCr"))
+    raw = raw_record(raw_of(scene()))
+    record = bytes(32) + encoded(stored, "PNG")
+    reading = fusionzoo.open_image(rjpeg({RAW: raw, CAMERA: camera_record(), PHOTOGRAPH: record}))
+    np.testing.assert_allclose(reading.visible.astype(int), colours, atol=2)
+
+
+def test_photographs_of_unknown_kind_are_left_out_with_a_warning():
+    raw = raw_record(raw_of(scene()))
+    content = rjpeg({RAW: raw, CAMERA: camera_record(), PHOTOGRAPH: bytes(500)})
+    with pytest.warns(FusionZooWarning, match="of a kind that is not read"):
+        assert fusionzoo.open_image(content).visible is None
+
+
 def test_fusing_takes_temperatures_and_photograph(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(photo(pip=(2.0, 0, 0)))

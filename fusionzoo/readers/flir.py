@@ -13,8 +13,9 @@ from typing import Any
 
 import flyr
 import numpy as np
+from PIL import Image
 
-from fusionzoo.errors import InputError
+from fusionzoo.errors import InputError, warn
 from fusionzoo.readers import jpeg_segments as jpeg
 from fusionzoo.readers import pictures
 from fusionzoo.readers.content import check_pixels, label_of, open_stream
@@ -93,8 +94,18 @@ def _photograph(records: dict[int, memoryview], label: str) -> np.ndarray | None
     record = records.get(jpeg.EMBEDDED_IMAGE)
     if record is None or len(record) <= 32:
         return None
+    content = bytes(record[32:])
+    is_png = content.startswith(b"\x89PNG")
+    if not is_png and not content.startswith(b"\xff\xd8"):
+        warn(f"{label}: its visible photograph is of a kind that is not read, and left out")
+        return None
     try:
-        return pictures.values_of(pictures.decode(bytes(record[32:])))
+        photograph = pictures.values_of(pictures.decode(content))
+        if is_png and photograph.ndim == 3:
+            # Cameras store Y, Cb and Cr in the three channels of a PNG.
+            bands = Image.fromarray(photograph).split()
+            photograph = np.array(Image.merge("YCbCr", bands).convert("RGB"))
+        return photograph
     except InputError as error:
         why = str(error).removeprefix("the image ")
         raise InputError(f"{label}: its visible photograph {why}") from error
