@@ -2,9 +2,10 @@
 
 import json
 
+import folders
 import numpy as np
 import pytest
-from cli_helpers import small_model
+from cli_helpers import pairs_folder, small_model
 
 import fusionzoo
 from fusionzoo import speed
@@ -121,3 +122,21 @@ def test_bench_of_metrics_refuses():
         speed.measure_metrics(batch_size=0)
     with pytest.raises(RuntimeError, match="did you mean 'tang'"):
         speed.measure_metrics("tank", size=(32, 32), runs=1)
+
+
+def test_folders_are_fused_both_ways(tmp_path, capsys, monkeypatch):
+    asked = []
+
+    def here(module, function, question, *, failure, threads):
+        asked.append((module, function, threads))
+        return getattr(folders, function)(**question)
+
+    monkeypatch.setattr(folders, "ask", here)
+    root = pairs_folder(tmp_path, ["0", "1"])
+    model = small_model(tmp_path / "model")
+    folders.main([f"{root}/ir", f"{root}/vi", "--model", str(model), "--rounds", "1"])
+    assert asked == [("folders", "in_turn", 1), ("folders", "together", 1)]
+    assert "times as many" in capsys.readouterr().out
+    (root / "vi" / "1.png").unlink()
+    with pytest.raises(RuntimeError, match="fused too little"):
+        folders.together(f"{root}/ir", f"{root}/vi", str(model))
