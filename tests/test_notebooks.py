@@ -53,6 +53,7 @@ def test_colab_opens_this_notebook_and_installs_what_it_needs(path):
         "plot": r"import plot\b|import matplotlib",
         "video": r"import av\b|fusionzoo\.video",
         "flir": r"open_image\(photo",
+        "nifti": r"import nibabel",
     }
     assert extras == {extra for extra, used in needed.items() if re.search(used, code)}
 
