@@ -22,7 +22,7 @@ epochs: 1
 data: {crop_size: 32, pairs_per_epoch: 2, batch_size: 2, holdout: 1}
 variants:
   as it is:
-  4 channels: {channels: 4}
+  4 channels: {channels: 4, base: mean}
 """
 
 
@@ -78,6 +78,7 @@ def test_a_run_that_is_there_is_measured_if_it_is_the_variants(folder, tmp_path)
     command = ["fit", "--config", "lapnet.tiny", f"--data.root={root}"]
     command += ["--data.crop_size=32", "--data.pairs_per_epoch=2", "--data.batch_size=2"]
     command += ["--data.holdout=1", "--trainer.max_epochs=1", "--model.init_args.channels=4"]
+    command += ["--model.init_args.base=mean"]
     command += [f"--trainer.default_root_dir={tmp_path / 'runs'}", "--trainer.accelerator=cpu"]
     assert main([*command, "--trainer.enable_progress_bar=false"]) == 0
     (run,) = (tmp_path / "runs").iterdir()

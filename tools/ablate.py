@@ -91,7 +91,8 @@ def trained_and_measured(
         command += ["--trainer.default_root_dir", runs, "--trainer.enable_progress_bar", "false"]
         for kind, values in (("model.init_args", options), ("data", plan.get("data", {}))):
             for name, value in values.items():
-                command += [f"--{kind}.{name}", json.dumps(value)]
+                text = value if isinstance(value, str) else json.dumps(value)
+                command += [f"--{kind}.{name}", text]
         command += extra
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
