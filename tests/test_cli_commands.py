@@ -124,7 +124,7 @@ def test_warnings_of_this_package_are_one_line(monkeypatch, capsys):
         (["list", "--jsn"], "--json"),
         (["list", "a", "b"], "'b' is one argument too many"),
         (["fuse", "--overwrit=3", "a", "b", "-o", "c"], "overwrit"),
-        (["fuse", "a"], "required: VI, -o/--output"),
+        (["fuse", "a"], "required: -o/--output"),
         (["import-weights"], "see fusionzoo import-weights --help"),
         (["bench", "--thread5", "1"], "--threads"),
         (["fuse", "", "b", "-o", "c"], "IR: the path is empty"),
