@@ -76,7 +76,9 @@ def test_committed_outputs_are_those_of_one_clean_run(path, runner):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=stem)
-def test_runs_from_a_clean_kernel(path, runner, tmp_path):
+def test_runs_from_a_clean_kernel(path, runner, tmp_path, monkeypatch):
+    # Threads that wait for cores which other processes have take many times as long.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     folder = runner.copied(tmp_path)
     before = {file.name for file in folder.iterdir()}
     # One of them as from the repository root: where they are run must not matter.

@@ -66,8 +66,6 @@ def test_bench_of_an_image_that_the_memory_does_not_hold_whole(monkeypatch):
     _, found = speed._timed(call, (96, 64), 0, "cpu", 1)
     assert len(seen) == 1
     assert found["seconds_median"] == found["seconds_first"]
-    extra = found["memory_extra_mb"]
-    assert extra is None or extra > 19
 
 
 def test_bench_hands_on_the_error_of_its_process(capsys):

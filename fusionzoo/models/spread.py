@@ -45,4 +45,4 @@ def check_gain(gain: float) -> None:
         InputError: ``gain`` is not above 0, or not finite.
     """
     if not 0 < gain < math.inf:
-        raise InputError(f"gain must be a finite number above 0, not {gain}")
+        raise InputError(f"gain must be above 0 and finite, not {gain}")
