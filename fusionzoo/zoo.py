@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from fusionzoo import export, weights
 from fusionzoo.errors import (
@@ -435,7 +435,7 @@ def _model(
 ) -> FusionModule:
     import torch
 
-    config, state, source = read
+    config, state, source, key = read
     # Fresh values are overwritten at once; drawing them must not shift the caller's random state.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         # First without values: a config that asks for a network far larger than its weights is
@@ -446,8 +446,9 @@ def _model(
         weights.load_state(model.network, state, source=source)
     model.eval()
     entry = MODELS[config["model"]]
-    # By the values, not by the file: a copy may be stored in another precision.
-    model.card_facts = _card_facts(entry, weights.identified(model.network.state_dict())[1])
+    # Of a file, by its values, not its hash: a copy may be stored in another precision.
+    key = key or weights.identified(model.network.state_dict())[1]
+    model.card_facts = _card_facts(entry, key)
     return model if device is None else _moved(model, device)
 
 
@@ -472,7 +473,7 @@ def _network(read: _Read, options: Mapping[str, Any]) -> tuple[nn.Module, Roles]
     """
     import torch
 
-    config, state, source = read
+    config, state, source, _ = read
     entry = MODELS.get(config["model"])
     stored = config["options"]
     if entry is not None and stored.keys() <= entry.option_names():
@@ -556,7 +557,14 @@ def _create_stored(
 
 # Where weights come from: a name, a folder or a file -> config, state and what to call it ---------
 
-_Read = tuple[dict[str, Any], dict[str, "Tensor"], Path]
+
+class _Read(NamedTuple):
+    """A model's config and state, the file they are of, and its key where its hash was checked."""
+
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    source: Path
+    key: str | None = None
 
 
 def _read(name_or_path: str | os.PathLike[str], access: weights.HubAccess) -> _Read:
@@ -585,7 +593,7 @@ def _read_path(path: Path) -> _Read:
     if path.name == weights.WEIGHTS_NAME:
         return _read_folder(path.parent)
     if path.suffix == ".ckpt":
-        return *weights.read_checkpoint(path), path
+        return _Read(*weights.read_checkpoint(path), path)
     if path.suffix in weights.PICKLES:
         raise InputError(
             f"{path} looks like pickled weights, which can run code when opened, and does not say "
@@ -659,7 +667,7 @@ def _read_folder(folder: Path) -> _Read:
         instead = f" (there is {', '.join(pickles)}: pickles are refused)" if pickles else ""
         raise MissingFileError(f"{file} does not exist{instead}; get the whole folder again")
     state, _ = weights.read_safetensors(file)
-    return config, state, file
+    return _Read(config, state, file)
 
 
 def _read_published(key: str, access: weights.HubAccess) -> _Read:
@@ -675,14 +683,14 @@ def _read_published(key: str, access: weights.HubAccess) -> _Read:
     cfg = table[key]
     folder = _published_folder(key, cfg, access)
     weights.verify(folder / weights.WEIGHTS_NAME, cfg)
-    config, state, file = _read_folder(folder)
+    config, state, file, _ = _read_folder(folder)
     if config["model"] != split_key(key)[0]:
         raise InputError(
             f"{folder / weights.CONFIG_NAME} is of model {config['model']!r}, not of {key!r}; "
             "install the package again"
         )
     weights.verify_config(config, cfg, folder / weights.CONFIG_NAME)
-    return config, state, file
+    return _Read(config, state, file, key)
 
 
 def _published_folder(
