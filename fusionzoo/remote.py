@@ -162,15 +162,21 @@ def at_hand(file: Any) -> Any:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, wherever it lies.
+    """Write a file whole or not at all, wherever it lies; one that was there is replaced.
 
     Raises:
-        OSError: it cannot be written; of a remote file a FileError.
+        FileError: it cannot be written, or the disk is full.
     """
     if is_remote(path):
         path.write_bytes(content)
-    else:
+        return
+    try:
         write_whole(path, content)
+    except OSError as error:
+        raise FileError(
+            f"{path} cannot be written ({error.strerror or error}); free space on that disk, check "
+            "the folder's permissions, or choose another folder"
+        ) from error
 
 
 def _is_local(text: str) -> bool:

@@ -18,7 +18,6 @@ import torch
 from scipy import ndimage
 
 from fusionzoo.errors import (
-    FileError,
     FusionZooError,
     InputError,
     InputTypeError,
@@ -27,13 +26,13 @@ from fusionzoo.errors import (
     check_choice,
     did_you_mean,
 )
-from fusionzoo.files import write_whole
 from fusionzoo.inference.colormaps import colors_of, shown_in
 from fusionzoo.inference.memory import MEMORY_VARIABLE, available_memory
 from fusionzoo.inference.options import check_count
 from fusionzoo.inference.ranges import Limits, check_range, find_limits
 from fusionzoo.readers.table import needed
 from fusionzoo.readers.volume import Volume, check_affine, check_voxels
+from fusionzoo.remote import write_file
 from fusionzoo.volume_names import AXES, RESULT_ENDINGS, is_volume
 
 __all__ = ["FusedVolume", "fuse_volumes"]
@@ -92,13 +91,7 @@ class FusedVolume:
 
         slope = 1.0 if self.values.ndim == 4 else 1 / _GREY_TOP
         content = encode_volume(self.values, self.affine, path, slope=slope, frame=self.frame)
-        try:
-            write_whole(path, content)
-        except OSError as error:
-            raise FileError(
-                f"{path} cannot be written ({error.strerror or error}); free space on that disk, "
-                "check the folder's permissions, or choose another folder"
-            ) from error
+        write_file(path, content)
 
 
 def fuse_volumes(
@@ -162,7 +155,7 @@ def fuse_volumes(
     plane = _check_axis(axis)
     colors = None if colormap is None else colors_of(colormap)
     wanted = {name: options.pop(name) for name in ("device", "dtype") if name in options}
-    check_known(options)
+    _check_known(options)
     needed("nibabel", "nifti", "fusing volumes turns them by their affines")
     mri = _opened(vi, "vi", 0)
     functional = _opened(ir, "ir", mri.stored.size * (3 if colors is not None else 2))
@@ -186,7 +179,7 @@ def fuse_volumes(
     return FusedVolume(values, mri.affine.copy(), seen / mri.stored.size, mri.frame)
 
 
-def check_known(options: dict[str, Any]) -> None:
+def _check_known(options: dict[str, Any]) -> None:
     """Refuse options that fusing volumes does not have.
 
     Raises:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from fusionzoo.errors import FileError, FusionZooError, InputError, MissingFileError
-from fusionzoo.remote import is_remote, write_file
+from fusionzoo.errors import FileError, InputError, MissingFileError
+from fusionzoo.remote import is_remote
 
 
 def check_output(path: Path, endings: Collection[str]) -> None:
@@ -30,20 +30,3 @@ def check_output(path: Path, endings: Collection[str]) -> None:
         raise MissingFileError(f"{path}: the folder {path.parent} does not exist; make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise FileError(f"{path}: the folder {path.parent} is locked; choose another one")
-
-
-def write_output(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave what was there.
-
-    Raises:
-        FileError: the file cannot be written, or the disk is full.
-    """
-    try:
-        write_file(path, content)
-    except FusionZooError:
-        raise
-    except OSError as error:
-        raise FileError(
-            f"{path} cannot be written ({error.strerror or error}); make room on that disk, or "
-            "choose another folder"
-        ) from error

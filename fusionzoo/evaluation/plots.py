@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from fusionzoo.errors import InputError
 from fusionzoo.evaluation.measuring import Evaluation
 from fusionzoo.evaluation.numbers import decimals, shown
-from fusionzoo.evaluation.outputs import check_output, write_output
+from fusionzoo.evaluation.outputs import check_output
 from fusionzoo.evaluation.reports import arrow, headline
-from fusionzoo.remote import as_path
+from fusionzoo.remote import as_path, write_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def draw(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
         kind = path.suffix.lower()[1:]
         date = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
         figure.savefig(picture, format=kind, dpi=110, metadata={date: None} if date else None)
-    write_output(path, picture.getvalue())
+    write_file(path, picture.getvalue())
 
 
 def check_plot(path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 from fusionzoo._version import __version__
 from fusionzoo.evaluation.measuring import Evaluation
 from fusionzoo.evaluation.numbers import NOTHING, decimals, shown
-from fusionzoo.evaluation.outputs import check_output, write_output
+from fusionzoo.evaluation.outputs import check_output
 from fusionzoo.metrics import get_protocol
-from fusionzoo.remote import as_path
+from fusionzoo.remote import as_path, write_file
 
 _MARKS = {1: "**{}**", 2: "*{}*"}
 _LATEX_MARKS = {1: r"\textbf{{}}", 2: r"\underline{{}}"}
@@ -44,7 +44,7 @@ def write_report(evaluation: Evaluation, path: str | os.PathLike[str]) -> None:
     check_report(path)
     text = WRITERS[path.suffix.lower()](evaluation)
     # A name on the disk may hold what no text can; it is written out.
-    write_output(path, text.encode(errors="backslashreplace"))
+    write_file(path, text.encode(errors="backslashreplace"))
 
 
 def check_report(path: Path) -> None:

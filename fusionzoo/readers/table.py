@@ -69,9 +69,13 @@ class Format:
         Raises:
             InputError: the library is missing; the error names the extra.
         """
-        if self.library is not None:
-            needed(self.library, self.extra or self.library, f"{label} is {self.title}")
-        return import_module(f"fusionzoo.readers.{self.module}")
+        return _module(self, f"{label} is {self.title}")
+
+
+def _module(row: Format | Writer, why: str) -> Any:
+    if row.library is not None:
+        needed(row.library, row.extra or row.library, why)
+    return import_module(f"fusionzoo.readers.{row.module}")
 
 
 def needed(library: str, extra: str, why: str) -> None:
@@ -155,9 +159,7 @@ class Writer:
         Raises:
             InputError: the library is missing; the error names the extra.
         """
-        if self.library is not None:
-            needed(self.library, self.extra or self.library, f"{path} is to be written")
-        return import_module(f"fusionzoo.readers.{self.module}")
+        return _module(self, f"{path} is to be written")
 
 
 #: Endings that Pillow does not write.

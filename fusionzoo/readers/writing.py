@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from fusionzoo.errors import FileError, FusionZooError, InputError, InputTypeError, MissingFileError
+from fusionzoo.errors import InputError, InputTypeError, MissingFileError
 from fusionzoo.readers.pillow import TIFF_TAGS, array_to_pil, icc_profile_of
 from fusionzoo.readers.reading import UNIT_TOLERANCE, Reading
 from fusionzoo.readers.table import TIFF_WRITERS, Writer, writer_of
@@ -97,15 +97,7 @@ def save_image(
     else:
         plain = _shown(image, name) if isinstance(image, Reading) else image
         content = _encoded(_writable(plain, name, path), name, path)
-    try:
-        write_file(path, content)
-    except FusionZooError:
-        raise
-    except OSError as error:
-        raise FileError(
-            f"{path} cannot be written ({error.strerror or error}); free space on that disk, check "
-            "the folder's permissions, or choose another folder"
-        ) from error
+    write_file(path, content)
 
 
 def _tiff_writer(reading: Reading) -> Writer | None:
