@@ -109,7 +109,7 @@ def known_transform(strength: str, height: int, width: int, seed: str) -> torch.
 
 def rows_of(path: Path, name: str, width: int, methods: dict[str, Callable]) -> Iterator[Row]:
     """Measure one pair."""
-    ir, vi = (grey(Path(str(path).replace("/ir/", f"/{side}/")), width) for side in ("ir", "vi"))
+    ir, vi = grey_pair(path, width)
     size = ir.shape
     for method, run in methods.items():
         own, _ = run(ir, vi)
@@ -135,8 +135,12 @@ def spread_over(folder: Path, pairs: int | None) -> list[Path]:
     return paths[:: max(1, len(paths) // pairs)][:pairs] if pairs else paths
 
 
-def grey(path: Path, width: int) -> np.ndarray:
-    """Read an image as uint8 ``(H, W)``, scaled to a width; 0 keeps its size."""
+def grey_pair(path: Path, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read an infrared image and its visible one, as uint8 ``(H, W)``; width 0 keeps the size."""
+    return _grey(path, width), _grey(path.parents[1] / "vi" / path.name, width)
+
+
+def _grey(path: Path, width: int) -> np.ndarray:
     image = Image.open(path).convert("L")
     if width:
         image = image.resize((width, round(image.height * width / image.width)), Image.LANCZOS)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from align_bench import SETS, STRENGTHS, grey, known_transform, spread_over
+from align_bench import SETS, STRENGTHS, grey_pair, known_transform, spread_over
 
 import fusionzoo
 from fusionzoo.alignment import Alignment, AlignmentError
@@ -44,8 +44,7 @@ def main() -> None:
     rows: dict[str, list[Row]] = {strength: [] for strength in STRENGTHS}
     for name in SETS:
         for path in spread_over(args.data / name / args.split / "ir", args.pairs):
-            ir = grey(path, args.width)
-            vi = grey(Path(str(path).replace("/ir/", "/vi/")), args.width)
+            ir, vi = grey_pair(path, args.width)
             for strength, row in rows_of(model, ir, vi, f"{path.stem}/{{}}/{args.width}"):
                 rows[strength].append(row)
     print(table(rows))

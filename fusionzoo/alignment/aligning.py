@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fusionzoo.alignment.confidence import LEAST_CONFIDENCE, confidence_of
 from fusionzoo.alignment.estimate import Estimate, estimate
-from fusionzoo.alignment.geometry import MODELS, Size, centred, corner_distance, resampling
+from fusionzoo.alignment.geometry import MODELS, Size, centred, corner_distance
 from fusionzoo.alignment.levels import Picture
 from fusionzoo.alignment.pictures import Seen, see
 from fusionzoo.alignment.points import fit_points
@@ -111,7 +110,7 @@ def _aligned(seen: Sequence[tuple[Seen, Seen]], model: str, force: bool) -> Alig
     if found is None:
         transform, name, residual = centred(ir.size, vi.size), "translation", float("nan")
         return Alignment(transform.numpy(), ir.size, vi.size, name, 0.0, residual, len(seen))
-    transform = torch.linalg.inv(_reducing(vi)) @ found.transform @ _reducing(ir)
+    transform = torch.linalg.inv(vi.reducing) @ found.transform @ ir.reducing
     transform = transform / transform[2, 2]
     residual = found.residual * vi.reduction
     return Alignment(
@@ -155,10 +154,6 @@ def _reason(
             "too few edges that both show"
         )
     return f"{what}; give matching points, or force=True takes the best transform found"
-
-
-def _reducing(seen: Seen) -> Tensor:
-    return resampling(1 / seen.reduction)
 
 
 def _from_matcher(matcher: Matcher, ir: Seen, vi: Seen, model: str, force: bool) -> Alignment:

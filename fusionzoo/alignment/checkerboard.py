@@ -10,10 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from fusionzoo.alignment.geometry import resampling
 from fusionzoo.alignment.pictures import Seen, see
 from fusionzoo.alignment.transform import Alignment
-from fusionzoo.alignment.warping import warped
+from fusionzoo.alignment.warping import covered, warped
 from fusionzoo.errors import InputError
 
 __all__ = ["checkerboard"]
@@ -54,18 +53,15 @@ def checkerboard(ir: Any, vi: Any, found: Alignment, *, squares: int = 8) -> Ima
     visible, infrared = _spread(under), _spread(seen)
     size = under.picture.size
     stretched = interpolate(infrared[None, None], size, mode="bilinear", antialias=True)[0, 0]
-    transform = (
-        resampling(1 / under.reduction)
-        @ torch.from_numpy(found.transform.copy())
-        @ torch.linalg.inv(resampling(1 / seen.reduction))
-    )
+    between = torch.from_numpy(found.transform.copy())
+    transform = under.reducing @ between @ torch.linalg.inv(seen.reducing)
     # Outside the infrared image the visible one goes on.
-    inside = warped(torch.ones_like(infrared)[None], transform, size)[0] > 0.5
+    inside = covered(seen.picture.size, transform, size)
     moved = torch.where(inside, warped(infrared[None], transform, size)[0], visible)
     takes_ir = _squares(size, max(1, min(size) // squares))
     before, after = (torch.where(takes_ir, image, visible) for image in (stretched, moved))
     both = torch.cat([before, torch.ones(size[0], _GAP), after], 1)
-    return Image.fromarray((both * 255).round().to(torch.uint8).numpy().astype(np.uint8))
+    return Image.fromarray((both * 255).round().to(torch.uint8).numpy())
 
 
 def _squares(size: tuple[int, int], side: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from fusionzoo.alignment.geometry import Size
+from fusionzoo.alignment.geometry import Size, resampling
 from fusionzoo.alignment.levels import Picture
 from fusionzoo.errors import InputError
 from fusionzoo.inference.color import to_grey
@@ -34,6 +34,11 @@ class Seen:
     picture: Picture
     size: Size
     reduction: int
+
+    @property
+    def reducing(self) -> Tensor:
+        """The transform from pixels of the image to those of the picture."""
+        return resampling(1 / self.reduction)
 
 
 def see(image: Any, name: str) -> Seen:

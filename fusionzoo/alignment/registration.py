@@ -74,42 +74,30 @@ def registration_once(
     Raises:
         InputError: ``track`` without ``align``; and as :func:`registration`.
     """
-    if not track:
-        return _FirstPair(force) if align is True else registration(align)
     start = registration(align)
-    if start is None:
+    if start is None and track:
         raise InputError("track=True follows an alignment; pass align, too")
-    return _Tracking(start.alignment if isinstance(start, _Registration) else None, force)
+    if not track and align is not True:
+        return start
+    return _Stream(start if isinstance(start, _Registration) else None, force, track)
 
 
-class _FirstPair:
-    def __init__(self, force: bool) -> None:
-        self._force = force
-        self._known: Register | None = None
+class _Stream:
+    """One alignment for all pairs, or with ``track`` one that follows some of them slowly."""
 
-    def __call__(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
-        if self._known is None:
-            self._known = _Registration(align_pair(*_first(ir, vi), force=self._force))
-        return self._known(ir, vi)
-
-
-class _Tracking:
-    """One alignment that follows the estimates of some of the pairs, slowly."""
-
-    def __init__(self, start: Alignment | None, force: bool) -> None:
-        self._force = force
-        self._known = None if start is None else _Registration(start)
-        self._pairs = 0
+    def __init__(self, start: _Registration | None, force: bool, track: bool) -> None:
+        self._known, self._force, self._track = start, force, track
+        self._pairs = 0  # since the last estimate
 
     def __call__(self, ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
         if self._known is None:
             self._known = _Registration(align_pair(*_first(ir, vi), force=self._force))
-        elif self._pairs >= _TRACK_EVERY:
+        elif self._track and self._pairs >= _TRACK_EVERY:
             self._pairs = 0
             # A moment that shows too little is no reason to lose the stream, nor the alignment.
             with suppress(AlignmentError):
                 found = align_pair(*_first(ir, vi))
-                self._known = _Registration(between(self._known.alignment, found, _TRACK_SHARE))
+                self._known = _Registration(_between(self._known.alignment, found, _TRACK_SHARE))
         self._pairs += len(ir)
         return self._known(ir, vi)
 
@@ -118,7 +106,7 @@ def _first(ir: Tensor, vi: Tensor) -> tuple[Tensor, Tensor]:
     return ir[0].detach().float(), vi[0].detach().float()
 
 
-def between(one: Alignment, other: Alignment, share: float) -> Alignment:
+def _between(one: Alignment, other: Alignment, share: float) -> Alignment:
     """Return an alignment whose corners lie between those of two, by a share of the way."""
     height, width = one.ir_size
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64) - 0.5
