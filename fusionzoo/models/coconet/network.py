@@ -24,7 +24,7 @@ VARIANTS = ("paper", "released")
 _SLOPE = 0.2
 _TRAINED_ON = 64  # edge of the paper's training patches in pixels
 _REACH = 2 / 3  # of `gain` about the mean, before tanh; further off, contrast is as trained
-_RELEASED_REACH = 112  # 74 down through its VGG, 35 up again
+_RELEASED_REACH = 112  # 74 down through its VGG, 35 up again, as whole eights
 
 
 class ConvBlock(nn.Module):
